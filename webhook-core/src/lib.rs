@@ -1,1 +1,16 @@
 //! Webhook delivery.
+
+pub mod deliver;
+pub mod error;
+pub mod id;
+pub mod lane;
+pub mod lifecycle;
+pub mod matching;
+pub mod model;
+pub mod queue;
+pub mod retry;
+pub mod secret;
+pub mod signature;
+pub mod store;
+pub mod time;
+pub mod units;
