@@ -1,1 +1,4 @@
 //! Webhook delivery.
+
+pub mod secret;
+pub mod signature;
