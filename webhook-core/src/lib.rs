@@ -2,3 +2,4 @@
 
 pub mod secret;
 pub mod signature;
+pub mod target;
