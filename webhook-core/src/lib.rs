@@ -1,6 +1,7 @@
 //! Webhook delivery.
 
 pub mod deliver;
+pub mod engine;
 pub mod error;
 pub mod id;
 pub mod lane;
@@ -12,5 +13,8 @@ pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod store;
+pub mod target;
 pub mod time;
 pub mod units;
+
+pub use engine::SubscriptionDraft;
