@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Tenant;
 use crate::id::{EventId, SubscriptionId};
@@ -102,6 +103,8 @@ pub struct NewEvent {
     pub(crate) deliver_at: Option<Timestamp>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) only: Option<SubscriptionId>,
+    /// The payload's type shows that it is JSON, so it need not be parsed to find out.
+    pub(crate) known_json: bool,
 }
 
 impl NewEvent {
@@ -129,7 +132,15 @@ impl NewEvent {
             deliver_at: None,
             idempotency_key: None,
             only: None,
+            known_json: false,
         }
+    }
+
+    /// An event whose payload was parsed as JSON already, and is sent as it was spelled.
+    #[must_use]
+    pub fn raw_json(event_type: impl Into<String>, payload: Box<RawValue>) -> Self {
+        let text: Box<str> = payload.into();
+        Self { known_json: true, ..Self::json(event_type, String::from(text)) }
     }
 
     /// The content type of a JSON payload.
