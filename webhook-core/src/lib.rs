@@ -1,1 +1,3 @@
 //! Webhook delivery.
+
+pub mod units;
