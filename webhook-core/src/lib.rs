@@ -1,3 +1,4 @@
 //! Webhook delivery.
 
+pub mod retry;
 pub mod units;
