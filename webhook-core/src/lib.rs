@@ -1,4 +1,5 @@
 //! Webhook delivery.
 
+pub mod matching;
 pub mod retry;
 pub mod units;
