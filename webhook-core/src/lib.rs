@@ -17,4 +17,7 @@ pub mod target;
 pub mod time;
 pub mod units;
 
-pub use engine::SubscriptionDraft;
+pub use engine::{
+    BuildError, Builder, FieldError, PublishError, Published, SubscriptionDraft, SubscriptionError,
+    VerificationDraft, Webhooks, Workers,
+};

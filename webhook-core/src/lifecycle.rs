@@ -419,7 +419,10 @@ mod tests {
         let reopened = ask(&cancelled.state, &Input::Reopen).unwrap().state;
         let input = Input::Ended { ending: &failure(500), chain: 0, late: false, replaces: None };
         let step = step(&reopened, &input, &policy(), 0.5).unwrap();
-        assert_eq!((step.next, step.state.failed, step.state.request), (Next::AsBefore, 0, Some(Request::Reopen)));
+        assert_eq!(
+            (step.next, step.state.failed, step.state.request),
+            (Next::AsBefore, 0, Some(Request::Reopen))
+        );
     }
 
     #[test]

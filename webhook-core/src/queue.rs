@@ -61,6 +61,8 @@ pub struct HandOff {
     pub room: Room,
     /// The limit of lanes whose settings name none.
     pub max_in_flight: u32,
+    /// Lanes that are not to be served to this worker now.
+    pub avoid: Vec<LaneId>,
 }
 
 /// What became of an enqueued job.

@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use crate::id::SubscriptionId;
 use crate::matching::{EventTypePattern, Filter};
-use crate::model::{
-    ActiveSecret, RateLimit, Subscription, SubscriptionStatus, Tenant, Verification,
-};
+use crate::model::{ActiveSecret, RateLimit, Subscription, SubscriptionStatus, Tenant, Verification};
 use crate::retry::RetrySpec;
 use crate::secret::Secret;
 use crate::signature::{SignatureScheme, VerifyScheme};
@@ -26,13 +24,15 @@ pub const MAX_METADATA: usize = 50;
 /// At most so many bytes of metadata, names and values together.
 pub const MAX_METADATA_BYTES: usize = 8 * 1024;
 /// The deadlines that a subscription may ask for.
-pub const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+pub const TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
 /// The attempts in flight that a subscription may ask for.
 pub const IN_FLIGHT: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// The requests of a rate limit.
 pub const RATE_REQUESTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 /// The time of a rate limit.
-pub const RATE_PER: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+pub const RATE_PER: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(86_400);
 
 /// A subscription as its user writes it: to create one, or to replace all that can be changed.
 ///
@@ -162,8 +162,7 @@ pub(super) fn accept(
     let filter = draft.filter.as_ref().and_then(|json| match Filter::parse(json) {
         Ok(filter) => Some(Arc::new(filter)),
         Err(error) => {
-            let field = if error.path.is_empty() { "filter".to_owned() } else { format!("filter.{}", error.path) };
-            errors.push(FieldError::new(field, error.detail));
+            errors.push(FieldError::new(error.path, error.detail));
             None
         }
     });
@@ -175,10 +174,15 @@ pub(super) fn accept(
     {
         errors.push(FieldError::new("verify.secret", error));
     }
-    if let Some(header) = verify.as_ref().and_then(|verify| verify.header.as_deref())
-        && !is_header_name(header)
-    {
-        errors.push(FieldError::new("verify.header", "not a header name"));
+    if let Some(Verification { scheme, header: Some(header), .. }) = &verify {
+        if !scheme.takes_header() {
+            errors.push(FieldError::new(
+                "verify.header",
+                format!("the scheme {scheme} has headers of its own"),
+            ));
+        } else if !is_header_name(header) {
+            errors.push(FieldError::new("verify.header", "not a header name"));
+        }
     }
     let secrets = secrets(draft, stored, &mut errors);
 
@@ -247,7 +251,8 @@ fn headers(
         }
     }
     if let Err(error) = check_headers(&headers, draft.signature) {
-        let field = error.name.as_ref().map_or_else(|| "headers".to_owned(), |name| format!("headers.{name}"));
+        let field =
+            error.name.as_ref().map_or_else(|| "headers".to_owned(), |name| format!("headers.{name}"));
         errors.push(FieldError::new(field, error.problem));
     }
     headers
@@ -297,7 +302,8 @@ fn secrets(
 ) -> Vec<ActiveSecret> {
     if let Some(stored) = stored {
         let newest = stored.secrets.first();
-        if let Some(Err(error)) = newest.map(|newest| Secret::parse(newest.secret.expose(), draft.signature)) {
+        if let Some(Err(error)) = newest.map(|newest| Secret::parse(newest.secret.expose(), draft.signature))
+        {
             errors.push(FieldError::new(
                 "signature",
                 format!("the subscription's secret does not fit this scheme ({error}); rotate it first"),
@@ -352,7 +358,8 @@ mod tests {
             ..SubscriptionDraft::to("http://127.0.0.1/")
         };
         let fields = fields(&draft);
-        for expected in ["target_url", "event_types[1]", "headers.Host", "max_in_flight", "timeout", "secret"] {
+        for expected in ["target_url", "event_types[1]", "headers.Host", "max_in_flight", "timeout", "secret"]
+        {
             assert!(fields.iter().any(|field| field == expected), "{expected} in {fields:?}");
         }
         assert!(fields.iter().any(|field| field.starts_with("filter")), "{fields:?}");

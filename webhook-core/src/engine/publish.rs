@@ -57,7 +57,9 @@ pub enum PublishError {
     #[error("there is no such subscription")]
     SubscriptionNotFound,
     /// The store did not say whether it took the event. A repeat is safe with an idempotency key or an id.
-    #[error("the event was not acknowledged; it may have been stored, and a repeat with the same key or id is safe")]
+    #[error(
+        "the event was not acknowledged; it may have been stored, and a repeat with the same key or id is safe"
+    )]
     Unavailable(#[source] BackendError),
     /// The store cannot take this event.
     #[error("the store cannot take this event")]
@@ -151,17 +153,16 @@ async fn matched(
     };
     let subscription = &endpoint.subscription;
     let verdict = crate::matching::explain(
-        &subscription.event_types,
-        subscription.filter.as_deref(),
         event.event_type.as_str(),
         &payload,
+        &subscription.event_types,
+        subscription.filter.as_deref(),
     );
     Ok(if verdict.is_match() { vec![Arc::clone(endpoint)] } else { Vec::new() })
 }
 
 fn accept(inner: &Inner, new: NewEvent) -> Result<Event, PublishError> {
-    let event_type =
-        new.event_type.parse().map_err(|error| PublishError::invalid("event_type", error))?;
+    let event_type = new.event_type.parse().map_err(|error| PublishError::invalid("event_type", error))?;
     let limit = inner.settings.max_payload;
     if new.payload.len() > limit {
         return Err(PublishError::TooLarge { size: new.payload.len(), limit });

@@ -1,0 +1,206 @@
+//! Commits events, all that gathered while the last commit was in flight as one.
+//!
+//! There is one committer in a process: two would make smaller batches. It waits on no timer, so a lone event
+//! pays one commit and a flood pays a fraction of one each. A batch that the store cannot take is halved
+//! until the culprit stands alone (promise 14).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::Endpoint;
+use super::handle::Inner;
+use super::publish::PublishError;
+use super::worker::Ready;
+use crate::error::{BackendError, BackendErrorKind};
+use crate::model::DeliveryState;
+use crate::queue::Lease;
+use crate::store::{Insert, Inserted};
+
+/// Events in one commit.
+const BATCH: usize = 256;
+/// Payload bytes in one commit.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Events that wait for a commit; more wait in their callers.
+const WAITING: usize = 2048;
+/// Tries of a commit that the store undid because of another one.
+const CONFLICTS: usize = 5;
+
+/// A matched event.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub insert: Insert,
+    /// The subscriptions of the deliveries, in the same order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    submission: Submission,
+    reply: oneshot::Sender<Result<Inserted, PublishError>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Commit(Waiting),
+    /// Answered when all that was sent before it has been committed.
+    Drain(oneshot::Sender<()>),
+}
+
+/// The way to the one task that commits events.
+#[derive(Debug)]
+pub(super) struct Committer {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Committer {
+    /// Starts the task. It ends when the engine's last handle is dropped.
+    pub(super) fn start(inner: &Arc<Inner>) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(run(Arc::downgrade(inner), receiver));
+        Self { messages: sender }
+    }
+
+    /// Returns when the event is committed, or is known not to be.
+    pub(super) async fn submit(&self, submission: Submission) -> Result<Inserted, PublishError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Commit(Waiting { submission, reply });
+        self.messages.send(message).await.map_err(|_| PublishError::Stopped)?;
+        answer.await.map_err(|_| PublishError::Stopped)?
+    }
+
+    /// Returns when everything that waits now has been committed.
+    pub(super) async fn drain(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.messages.send(Message::Drain(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+async fn run(inner: std::sync::Weak<Inner>, mut messages: mpsc::Receiver<Message>) {
+    while let Some(first) = messages.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut drained = None;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Commit(waiting) => {
+                    bytes += waiting.submission.insert.event.payload.len();
+                    batch.push(waiting);
+                }
+                Message::Drain(reply) => {
+                    drained = Some(reply);
+                    break;
+                }
+            }
+            next = if batch.len() < BATCH && bytes < BATCH_BYTES { messages.try_recv().ok() } else { None };
+        }
+        if !batch.is_empty() {
+            commit(&inner, batch).await;
+        }
+        if let Some(reply) = drained {
+            let _ = reply.send(());
+        }
+    }
+}
+
+fn commit(inner: &Arc<Inner>, batch: Vec<Waiting>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(async move {
+        let (mut submissions, mut replies) = (Vec::new(), Vec::new());
+        for waiting in batch {
+            submissions.push(waiting.submission);
+            replies.push(waiting.reply);
+        }
+        match insert(inner, &mut submissions).await {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // A caller that has gone away gets no answer; its event is published all the same.
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) if replies.len() == 1 || error.is_retryable() => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    events = replies.len(),
+                    "events were not acknowledged"
+                );
+                let mut error = Some(error);
+                for reply in replies {
+                    let error = error.take().unwrap_or_else(|| {
+                        BackendError::new(
+                            BackendErrorKind::Unavailable,
+                            "engine",
+                            "publish",
+                            "the batch was not committed",
+                        )
+                    });
+                    let _ = reply.send(Err(PublishError::store(error)));
+                }
+            }
+            Err(_) => {
+                let mut first: Vec<_> = submissions
+                    .into_iter()
+                    .zip(replies)
+                    .map(|(submission, reply)| Waiting { submission, reply })
+                    .collect();
+                let second = first.split_off(first.len() / 2);
+                commit(inner, first).await;
+                commit(inner, second).await;
+            }
+        }
+    })
+}
+
+/// Inserts the events and starts what was handed off.
+async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Vec<Inserted>, BackendError> {
+    let inserts: Vec<Insert> = submissions.iter().map(|submission| submission.insert.clone()).collect();
+    let deliveries = submissions.iter().map(|submission| submission.endpoints.len()).sum();
+    let worker = inner.worker().filter(|_| inner.own_queue);
+    let mut tries = 0;
+    loop {
+        let reservation = worker.as_ref().and_then(|worker| worker.reserve(inner, deliveries));
+        let hand_off = reservation.as_ref().map(|reserved| &reserved.hand_off);
+        tries += 1;
+        match inner.store.insert(&inserts, hand_off).await {
+            Ok(mut outcomes) => {
+                if let (Some(worker), Some(reservation)) = (&worker, reservation) {
+                    worker.start_reserved(inner, reservation, handed_off(submissions, &mut outcomes));
+                } else if !inner.own_queue {
+                    inner.enqueuer().enqueue(inner, submissions, &outcomes);
+                }
+                return Ok(outcomes);
+            }
+            Err(error) => {
+                if let (Some(worker), Some(reservation)) = (&worker, reservation) {
+                    worker.slots.cancel(reservation.hand_off.room);
+                }
+                if error.kind() != BackendErrorKind::Conflict || tries == CONFLICTS {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Pairs the leases with what they are to send.
+fn handed_off(submissions: &[Submission], outcomes: &mut [Inserted]) -> Vec<(Lease, Ready)> {
+    let mut ready = Vec::new();
+    for (submission, outcome) in submissions.iter().zip(outcomes) {
+        let Inserted::Stored { leases, .. } = outcome else { continue };
+        for lease in leases.drain(..) {
+            let position = submission.insert.deliveries.iter().position(|delivery| delivery.id == lease.id);
+            let Some(endpoint) = position.and_then(|position| submission.endpoints.get(position)) else {
+                tracing::error!(delivery = %lease.id, "the store leased a delivery that was not in the batch");
+                continue;
+            };
+            let event = Arc::clone(&submission.insert.event);
+            ready.push((lease, Ready { state: DeliveryState::new(), event, endpoint: Arc::clone(endpoint) }));
+        }
+    }
+    ready
+}

@@ -1,0 +1,234 @@
+//! The handle: what an application holds.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::builder::{Builder, Settings};
+use super::committer::Committer;
+use super::config::{Configs, Defaults, lock};
+use super::enqueuer::Enqueuer;
+use super::publish::{self, PublishError, Published};
+use super::subscriptions::Subscriptions;
+use super::worker::{Worker, Workers};
+use crate::deliver::Deliverer;
+use crate::error::BackendError;
+use crate::model::NewEvent;
+use crate::queue::JobQueue;
+use crate::store::Store;
+use crate::target::TargetRules;
+use crate::time::Clock;
+
+/// What all parts of one engine share.
+pub(super) struct Inner {
+    pub store: Arc<dyn Store>,
+    pub queue: Arc<dyn JobQueue>,
+    /// The queue is the store's own, so the store does the queue's part of every change.
+    pub own_queue: bool,
+    pub deliverer: Arc<dyn Deliverer>,
+    pub clock: Arc<dyn Clock>,
+    pub rules: TargetRules,
+    pub settings: Settings,
+    pub configs: Configs,
+    /// Something waits for the reconciler.
+    pub reconcile_now: Notify,
+    committer: OnceLock<Committer>,
+    enqueuer: OnceLock<Enqueuer>,
+    worker: Mutex<Option<Arc<Worker>>>,
+    stopped: std::sync::atomic::AtomicBool,
+}
+
+impl Inner {
+    #[allow(clippy::too_many_arguments, reason = "called by the builder alone, which names each")]
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        queue: Arc<dyn JobQueue>,
+        own_queue: bool,
+        deliverer: Arc<dyn Deliverer>,
+        clock: Arc<dyn Clock>,
+        rules: TargetRules,
+        settings: Settings,
+        defaults: Defaults,
+    ) -> Self {
+        Self {
+            store,
+            queue,
+            own_queue,
+            deliverer,
+            clock,
+            rules,
+            settings,
+            configs: Configs::new(defaults),
+            reconcile_now: Notify::new(),
+            committer: OnceLock::new(),
+            enqueuer: OnceLock::new(),
+            worker: Mutex::new(None),
+            stopped: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// The committer, started with the first publish: `build` starts nothing.
+    pub(super) fn committer(self: &Arc<Self>) -> &Committer {
+        self.committer.get_or_init(|| Committer::start(self))
+    }
+
+    /// The way to a queue apart from the store, started with the first job.
+    pub(super) fn enqueuer(self: &Arc<Self>) -> &Enqueuer {
+        self.enqueuer.get_or_init(|| Enqueuer::start(self))
+    }
+
+    /// The workers of this process, while they run.
+    pub(super) fn worker(&self) -> Option<Arc<Worker>> {
+        lock(&self.worker).clone()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks").field("store", &self.store).field("own_queue", &self.own_queue).finish()
+    }
+}
+
+/// A webhook engine: publishes events, and delivers them while it has workers. Cheap to clone.
+///
+/// See the [crate's documentation](crate) for an example.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    inner: Arc<Inner>,
+}
+
+/// Workers run already in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("workers of this engine run already in this process")]
+pub struct WorkersRunning;
+
+/// Whether the backends answer.
+#[derive(Debug)]
+pub struct Readiness {
+    /// The store: without it nothing goes.
+    pub store: Result<(), BackendError>,
+    /// The queue: without it publishing goes on and deliveries wait.
+    pub queue: Result<(), BackendError>,
+}
+
+impl Webhooks {
+    /// Starts to put an engine together on this store, with the store's own queue unless another is given.
+    pub fn builder(store: Arc<dyn Store>) -> Builder {
+        Builder::new(store)
+    }
+
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Publishes an event: returns after it and its deliveries are committed (promise 1). A repeat with the
+    /// same id, or the same request with the same idempotency key, returns what is stored (promise 11).
+    ///
+    /// # Errors
+    /// [`PublishError`]. After `Unavailable` the event may have been stored: repeat with an id or a key.
+    ///
+    /// # Cancel safety
+    /// If dropped, the event may or may not have been published.
+    pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
+        if self.inner.stopped.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(PublishError::Stopped);
+        }
+        publish::publish(&self.inner, event).await
+    }
+
+    /// Publishes several events, each by itself: one that is refused does not touch the others. Answers in
+    /// the order of the input. Of two with the same idempotency key, the second is the duplicate.
+    ///
+    /// # Cancel safety
+    /// If dropped, each event may or may not have been published.
+    pub async fn publish_all(&self, events: Vec<NewEvent>) -> Vec<Result<Published, PublishError>> {
+        futures::future::join_all(events.into_iter().map(|event| self.publish(event))).await
+    }
+
+    /// Creating, changing, reading and deleting subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> Subscriptions<'_> {
+        Subscriptions { inner: &self.inner }
+    }
+
+    /// Starts this process's workers, which deliver until [`shutdown`](Self::shutdown).
+    ///
+    /// # Errors
+    /// [`WorkersRunning`] when they run already.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(&self, workers: Workers) -> Result<(), WorkersRunning> {
+        let mut running = lock(&self.inner.worker);
+        if running.is_some() {
+            return Err(WorkersRunning);
+        }
+        *running = Some(Worker::start(&self.inner, workers));
+        Ok(())
+    }
+
+    /// Looks at once for what would else be found within the reconcile period.
+    pub fn wake(&self) {
+        self.inner.reconcile_now.notify_one();
+    }
+
+    /// Delivers until nothing is due and nothing is in flight, and returns. For tests: with workers running
+    /// it waits for them, else it runs its own for as long as it takes.
+    ///
+    /// # Errors
+    /// When the queue does not answer.
+    pub async fn run_until_idle(&self) -> Result<(), BackendError> {
+        let own = self.spawn(Workers::default()).is_ok();
+        let result = match self.inner.worker() {
+            Some(worker) => worker.idle(&self.inner).await,
+            None => Ok(()),
+        };
+        if own {
+            self.stop_workers(Duration::from_secs(60)).await;
+        }
+        result
+    }
+
+    /// Whether the backends answer, for a readiness probe.
+    pub async fn readiness(&self) -> Readiness {
+        let (store, queue) = tokio::join!(self.inner.store.ping(), self.inner.queue.epoch());
+        Readiness { store, queue: queue.map(drop) }
+    }
+
+    /// How much work there is.
+    ///
+    /// # Errors
+    /// When the queue does not answer.
+    pub async fn depth(&self) -> Result<crate::queue::Depth, BackendError> {
+        self.inner.queue.depth().await
+    }
+
+    /// How many attempts are in flight in this process.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.worker().map_or(0, |worker| worker.slots.in_flight())
+    }
+
+    /// Stops: publishing is refused, nothing more is claimed, and what is in flight may finish within
+    /// `grace`. What is cut off then is recorded as `interrupted` and retried at once elsewhere; nothing
+    /// waits for a lease afterwards (promise 17).
+    ///
+    /// # Cancel safety
+    /// If dropped, the workers go on stopping, and jobs that were not handed back wait for their leases.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.stopped.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(committer) = self.inner.committer.get() {
+            committer.drain().await;
+        }
+        self.stop_workers(grace).await;
+    }
+
+    async fn stop_workers(&self, grace: Duration) {
+        if let Some(worker) = self.inner.worker() {
+            worker.stop(&self.inner, grace).await;
+            *lock(&self.inner.worker) = None;
+        }
+    }
+}

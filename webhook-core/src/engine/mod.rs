@@ -1,0 +1,71 @@
+//! The engine: what drives events from publish to their end.
+//!
+//! ```text
+//! publish ─▶ match ─▶ committer: store.insert ─▶ acknowledged
+//!                         └▶ hand-off or enqueuer ─┐
+//!         ┌────────────────────────────────────────┤
+//!         │        dispatcher: claim ─▶ load ──────┤
+//!         │                                        ▼
+//!         │                      attempt: sign ─▶ deliver
+//!         │                                        │
+//!         └── queue.settle ◀── recorder: lifecycle::step ─▶ store.record
+//! ```
+//!
+//! | part | owes |
+//! |---|---|
+//! | [`publish`] | valid events, matched against a configuration that the store confirms (promise 10) |
+//! | [`committer`] | one commit for all that gathered while the last one was in flight (promise 1) |
+//! | [`enqueuer`] | jobs for a queue apart from the store; may drop, the reconciler finds what is owed |
+//! | [`slots`] | how much may be in flight, by class of lane (promises 13 and 16) |
+//! | [`dispatcher`] | claims only what can start, loads it, and starts or settles it |
+//! | [`attempt`] | one exchange, whatever panics (promise 14) |
+//! | [`recorder`] | the result's row and the delivery's new state in one commit (promise 7), then settle |
+//! | [`keeper`] | leases that live as long as their attempts; attempts that are slow leave their slots |
+//! | [`reconciler`] | nothing is forgotten (promise 2); finished events leave after the retention |
+//!
+//! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
+
+mod attempt;
+mod backoff;
+mod builder;
+mod committer;
+mod config;
+mod dispatcher;
+mod draft;
+mod enqueuer;
+mod handle;
+mod keeper;
+mod publish;
+mod reconciler;
+mod recorder;
+mod slots;
+mod subscriptions;
+mod worker;
+
+pub use builder::{BuildError, Builder};
+pub use draft::{
+    FieldError, IN_FLIGHT, MAX_DESCRIPTION, MAX_EVENT_TYPES, MAX_METADATA, MAX_METADATA_BYTES, RATE_PER,
+    RATE_REQUESTS, SubscriptionDraft, TIMEOUTS, VerificationDraft,
+};
+pub use handle::{Readiness, Webhooks, WorkersRunning};
+pub use publish::{LISTED_DELIVERIES, PublishError, Published, is_json};
+pub use subscriptions::{SubscriptionError, Subscriptions};
+pub use worker::Workers;
+
+use crate::model::{Subscription, SubscriptionStatus};
+use crate::queue::{Hold, LaneSettings};
+
+/// What a queue must know of a subscription's lane.
+fn lane_settings(subscription: &Subscription) -> LaneSettings {
+    LaneSettings {
+        lane: subscription.id,
+        version: subscription.version,
+        max_in_flight: subscription.max_in_flight,
+        rate: subscription.rate_limit,
+        hold: match subscription.status {
+            SubscriptionStatus::Active => None,
+            SubscriptionStatus::Paused => Some(Hold::Paused),
+            SubscriptionStatus::Disabled => Some(Hold::Disabled),
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! Finds what was forgotten, and lets go what is old.
+//!
+//! Every node sweeps, with jitter and at a bounded rate, what the store owes to the queue (promise 2). It is
+//! idempotent, because a job's id is its delivery's. A store with its own queue owes it nothing.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::jittered;
+use super::handle::Inner;
+use super::lane_settings;
+use super::worker::{Phase, Worker};
+use crate::error::BackendError;
+use crate::queue::{Enqueued, NewJob};
+use crate::store::Owed;
+
+/// Deliveries in one step of a sweep.
+const PAGE: u32 = 500;
+/// Events in one step of pruning.
+const PRUNE: u32 = 500;
+/// Between two steps, so that neither takes a store for itself.
+const BREATH: Duration = Duration::from_millis(5);
+/// Finished events are looked after at least this often.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Sweeps every reconcile period and whenever somebody asks, until the worker stops.
+pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
+    loop {
+        if let Err(error) = sweep(&inner).await {
+            tracing::warn!(error = &error as &dyn Error, "the sweep is tried again later");
+        }
+        let pause = jittered(inner.settings.reconcile_period);
+        tokio::select! {
+            biased;
+            () = worker.reached(Phase::Draining) => return,
+            () = inner.reconcile_now.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
+    while inner.store.cancel_deleted(PAGE).await? >= u64::from(PAGE) {
+        tokio::time::sleep(BREATH).await;
+    }
+    if inner.own_queue {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let owed = inner.store.owed(after, PAGE).await?;
+        let Some(last) = owed.last() else { return Ok(()) };
+        after = Some(last.id);
+        offer(inner, &owed).await?;
+        if owed.len() < PAGE as usize {
+            return Ok(());
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// Offers owed jobs to the queue, settings before jobs.
+async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
+    let job = |owed: &Owed| NewJob {
+        id: owed.id,
+        lane: owed.lane,
+        wait: owed.wait,
+        lane_version: owed.lane_version,
+        urgent: owed.urgent,
+    };
+    let jobs: Vec<NewJob> = owed.iter().map(job).collect();
+    let outcomes = inner.queue.enqueue(&jobs, None).await?;
+    let behind: Vec<NewJob> = jobs
+        .into_iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| *outcome == Enqueued::LaneBehind)
+        .map(|(job, _)| job)
+        .collect();
+    if behind.is_empty() {
+        return Ok(());
+    }
+    let mut lanes: Vec<_> = behind.iter().map(|job| job.lane).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    let subscriptions = inner.store.get(&lanes).await?;
+    let settings: Vec<_> =
+        subscriptions.iter().flatten().map(|subscription| lane_settings(subscription)).collect();
+    inner.queue.lanes(&settings).await?;
+    inner.queue.enqueue(&behind, None).await.map(drop)
+}
+
+/// Prunes finished events at least every minute, until the worker stops.
+pub(super) async fn prune(inner: Arc<Inner>, worker: Arc<Worker>) {
+    let Some(retention) = inner.settings.retention else { return };
+    let period = PRUNE_PERIOD.min(retention.max(Duration::from_secs(1)));
+    loop {
+        if let Err(error) = prune_all(&inner, retention).await {
+            tracing::warn!(error = &error as &dyn Error, "finished events are pruned later");
+        }
+        tokio::select! {
+            biased;
+            () = worker.reached(Phase::Draining) => return,
+            () = tokio::time::sleep(jittered(period)) => {}
+        }
+    }
+}
+
+async fn prune_all(inner: &Inner, retention: Duration) -> Result<(), BackendError> {
+    while inner.store.prune(retention, PRUNE).await? >= u64::from(PRUNE) {
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}

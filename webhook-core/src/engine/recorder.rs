@@ -1,0 +1,311 @@
+//! Records results: what each delivery becomes is decided here and committed, all results that gathered
+//! while the last commit was in flight as one.
+//!
+//! There is one recorder in a process. A result keeps its slot until it is recorded, so what waits here is
+//! bounded while the store is away, and nothing is dropped (promises 15 and 16).
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::backoff::{Backoff, sample};
+use super::config::Endpoint;
+use super::handle::Inner;
+use super::worker::{Phase, Worker};
+use crate::error::BackendError;
+use crate::id::DeliveryId;
+use crate::lane::Effect;
+use crate::lifecycle::{self, Ending, Input, Next, Step};
+use crate::model::{Attempt, DeliveryState, DeliveryStatus, DisabledReason};
+use crate::queue::{Settle, Verdict};
+use crate::retry::{RetryPolicy, RetrySpec};
+use crate::store::{Record, RecordLease, Recorded};
+
+/// Results in one commit.
+const BATCH: usize = 256;
+/// How often one result is decided anew because its delivery moved on.
+const DECISIONS: u32 = 16;
+
+/// An attempt that is over.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub attempt: Attempt,
+    pub ending: Ending,
+    pub effect: Effect,
+    /// The delivery as it was loaded.
+    pub state: DeliveryState,
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// A result on its way into the store.
+#[derive(Debug)]
+struct Pending {
+    finished: Finished,
+    /// The delivery's state that the decision is made on.
+    state: DeliveryState,
+    lease: Option<RecordLease>,
+    late: bool,
+    replaces: Option<u32>,
+    decisions: u32,
+}
+
+impl Pending {
+    fn new(finished: Finished, worker: &Worker) -> Self {
+        let held = worker.slots.lease(finished.attempt.delivery_id);
+        let lease = held.map(|(token, mark)| RecordLease { token, mark, effect: finished.effect });
+        let state = finished.state.clone();
+        Self { finished, state, lease, late: false, replaces: None, decisions: 0 }
+    }
+
+    fn id(&self) -> DeliveryId {
+        self.finished.attempt.delivery_id
+    }
+
+    fn decide(&self) -> (Step, Record) {
+        let chain = self.finished.state.chain;
+        let input =
+            Input::Ended { ending: &self.finished.ending, chain, late: self.late, replaces: self.replaces };
+        let step = step(&self.state, &input, &*self.finished.endpoint.policy);
+        let mut attempt = self.finished.attempt.clone();
+        attempt.number = step.number.unwrap_or(attempt.number);
+        let record = Record {
+            id: self.id(),
+            revision: self.state.revision,
+            lease: self.lease,
+            attempts: vec![attempt],
+            state: step.state.clone(),
+            next: step.next,
+        };
+        (step, record)
+    }
+
+    /// Takes in that the delivery has moved on, or the lease is lost.
+    fn moved_on(&mut self, now: DeliveryState, unknown: Option<u32>, own_queue: bool) {
+        let same_revision = now.revision == self.state.revision;
+        let others_result = now.attempts != self.finished.state.attempts;
+        if (own_queue && same_revision) || (!own_queue && others_result) || unknown.is_some() {
+            // With the revision unchanged it is the lease that is another worker's.
+            self.late = true;
+            self.lease = None;
+        }
+        self.replaces = unknown;
+        self.state = now;
+        self.decisions += 1;
+    }
+}
+
+/// Lets a policy that panics fail by itself: the standard one decides in its place (promise 14).
+fn step(state: &DeliveryState, input: &Input<'_>, policy: &dyn RetryPolicy) -> Step {
+    let sample = sample();
+    let decide = |policy: &dyn RetryPolicy| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| lifecycle::step(state, input, policy, sample)))
+    };
+    if let Ok(Ok(step)) = decide(policy) {
+        return step;
+    }
+    tracing::error!(?policy, "the retry policy panicked; the standard schedule decides");
+    match decide(&RetrySpec::standard()) {
+        Ok(Ok(step)) => step,
+        // An ended attempt is never refused, and the standard policy does not panic.
+        _ => Step { state: state.clone(), next: Next::AsBefore, number: None, gone: false },
+    }
+}
+
+/// Records until every sender and the worker are gone.
+pub(super) async fn run(
+    inner: Arc<Inner>,
+    worker: Arc<Worker>,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+) {
+    let mut gathered = Vec::with_capacity(BATCH);
+    while finished.recv_many(&mut gathered, BATCH).await > 0 {
+        let mut batch: Vec<Pending> =
+            gathered.drain(..).map(|finished| Pending::new(finished, &worker)).collect();
+        let mut backoff = Backoff::default();
+        while !batch.is_empty() {
+            batch = match record(&inner, &worker, batch).await {
+                Ok(moved_on) => moved_on,
+                Err(Failed { batch, error }) => {
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        results = batch.len(),
+                        "results wait for the store"
+                    );
+                    tokio::time::sleep(backoff.after_failure()).await;
+                    batch
+                }
+            };
+        }
+    }
+}
+
+struct Failed {
+    batch: Vec<Pending>,
+    error: BackendError,
+}
+
+/// Commits a batch; returns what must be decided again because its delivery moved on.
+async fn record(
+    inner: &Arc<Inner>,
+    worker: &Arc<Worker>,
+    batch: Vec<Pending>,
+) -> Result<Vec<Pending>, Failed> {
+    let (steps, records): (Vec<_>, Vec<_>) = batch.iter().map(Pending::decide).unzip();
+    let outcomes = match inner.store.record(&records).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if error.is_retryable() => return Err(Failed { batch, error }),
+        Err(error) if batch.len() == 1 => {
+            // It stands alone: its lease runs out and the next worker finds an unknown attempt, eight of
+            // which end it as poison.
+            tracing::error!(error = &error as &dyn Error, delivery = ?batch[0].id(), "a result cannot be stored");
+            worker.slots.release(batch.iter().map(Pending::id));
+            return Ok(Vec::new());
+        }
+        Err(_) => {
+            let mut first = batch;
+            let second = first.split_off(first.len() / 2);
+            return halves(inner, worker, first, second).await;
+        }
+    };
+    let (mut again, mut over, mut settles) = (Vec::new(), Vec::new(), Vec::new());
+    for ((mut pending, step), outcome) in batch.into_iter().zip(steps).zip(outcomes) {
+        match outcome {
+            Recorded::Applied { released, strikes: _ } => {
+                over.push(pending.id());
+                report(&pending, &step);
+                settles.extend(pending.lease.filter(|_| !inner.own_queue).map(|lease| Settle {
+                    id: pending.id(),
+                    token: lease.token,
+                    verdict: verdict(step.next),
+                    effect: lease.effect,
+                    mark: lease.mark,
+                }));
+                if !inner.own_queue && !released.is_empty() {
+                    inner.reconcile_now.notify_one();
+                }
+                if step.gone {
+                    disable(inner, &pending.finished);
+                }
+            }
+            Recorded::Stale { state, unknown } if pending.decisions < DECISIONS => {
+                pending.moved_on(*state, unknown, inner.own_queue);
+                again.push(pending);
+            }
+            Recorded::Stale { .. } => {
+                tracing::error!(delivery = %pending.id(), "a result was decided anew too often and is given up");
+                over.push(pending.id());
+            }
+            Recorded::Gone => over.push(pending.id()),
+        }
+    }
+    settle(inner, worker, &settles).await;
+    worker.slots.release(over);
+    Ok(again)
+}
+
+async fn halves(
+    inner: &Arc<Inner>,
+    worker: &Arc<Worker>,
+    first: Vec<Pending>,
+    second: Vec<Pending>,
+) -> Result<Vec<Pending>, Failed> {
+    let mut again = match Box::pin(record(inner, worker, first)).await {
+        Ok(again) => again,
+        Err(mut failed) => {
+            failed.batch.extend(second);
+            return Err(failed);
+        }
+    };
+    match Box::pin(record(inner, worker, second)).await {
+        Ok(more) => {
+            again.extend(more);
+            Ok(again)
+        }
+        Err(mut failed) => {
+            failed.batch.extend(again);
+            Err(failed)
+        }
+    }
+}
+
+/// Tells a queue apart from the store. If it cannot be told, the leases run out, and the next claims find
+/// the rows and only settle.
+async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle]) {
+    if settles.is_empty() {
+        return;
+    }
+    let mut backoff = Backoff::default();
+    for _ in 0..3 {
+        match inner.queue.settle(settles).await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    jobs = settles.len(),
+                    "recorded jobs could not be settled"
+                );
+                if !error.is_retryable() || worker.phase() == Phase::Aborting {
+                    return;
+                }
+                tokio::time::sleep(backoff.after_failure()).await;
+            }
+        }
+    }
+}
+
+fn verdict(next: Next) -> Verdict {
+    match next {
+        Next::Never => Verdict::Done,
+        Next::After(wait) => Verdict::RetryAfter(wait),
+        // Whoever claims it loads when it is due, and waits on.
+        Next::AsBefore => Verdict::Release,
+    }
+}
+
+fn report(pending: &Pending, step: &Step) {
+    let attempt = &pending.finished.attempt;
+    tracing::debug!(
+        delivery = %attempt.delivery_id,
+        subscription = %attempt.subscription_id,
+        number = step.number,
+        outcome = %attempt.outcome,
+        status_code = attempt.status_code,
+        error = attempt.error.as_ref().map(|error| error.kind.as_str()),
+        duration_ms = attempt.duration.as_millis(),
+        late = pending.late,
+        "attempt"
+    );
+    if step.state.status == DeliveryStatus::Exhausted && pending.state.status != DeliveryStatus::Exhausted {
+        tracing::info!(
+            delivery = %attempt.delivery_id,
+            event = %attempt.event_id,
+            subscription = %attempt.subscription_id,
+            attempts = step.state.attempts,
+            reason = step.state.reason.map(|reason| reason.as_str()),
+            "delivery exhausted"
+        );
+    }
+}
+
+/// The target answered 410: its subscription is disabled, if this is still its target.
+fn disable(inner: &Arc<Inner>, finished: &Finished) {
+    let (inner, endpoint) = (Arc::clone(inner), Arc::clone(&finished.endpoint));
+    tokio::spawn(async move {
+        let subscription = &endpoint.subscription;
+        let subscriptions = super::subscriptions::Subscriptions { inner: &inner };
+        let still = |stored: &crate::model::Subscription| stored.target_url == subscription.target_url;
+        let disabled =
+            subscriptions.disable(&subscription.tenant, subscription.id, DisabledReason::Gone, still).await;
+        match disabled {
+            Ok(()) => {
+                tracing::info!(subscription = %subscription.id, "the target is gone: subscription disabled")
+            }
+            // The next 410 tries again.
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, subscription = %subscription.id, "not disabled");
+            }
+        }
+    });
+}

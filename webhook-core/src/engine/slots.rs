@@ -1,0 +1,326 @@
+//! How much a worker may have in flight, and what it has.
+//!
+//! Half of the concurrency are *slots*, shared out by class of lane ([`Room`]); the other half is a second
+//! pool for attempts that have been in flight for more than a second. Those leave their slots, so that fifty
+//! good targets that hang together stop nobody else; while the second pool is over half full, no lane with
+//! an attempt in it is served (promise 13). Bytes in flight are bounded with the slots: nothing is claimed or
+//! handed off while they are used up (promise 16).
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::config::lock;
+use crate::id::{DeliveryId, LaneId, Token};
+use crate::lane::{Class, FAST, Room};
+use crate::queue::Lease;
+
+/// Payload bytes in flight, beyond which nothing more starts.
+const BYTES: usize = 64 * 1024 * 1024;
+
+/// The slots of one worker.
+#[derive(Debug)]
+pub(super) struct Slots {
+    state: Mutex<State>,
+    /// A slot came free.
+    pub released: Notify,
+    /// A slot of a doubtful or dead lane came free.
+    pub doubtful_released: Notify,
+    /// Something is in flight again.
+    pub started: Notify,
+    /// Nothing is in flight any more.
+    emptied: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    free: Room,
+    /// Places in the second pool, and how many are free.
+    second: u32,
+    second_free: u32,
+    bytes: usize,
+    in_flight: HashMap<DeliveryId, InFlight>,
+}
+
+/// One attempt in flight.
+#[derive(Debug, Clone)]
+struct InFlight {
+    lane: LaneId,
+    token: Token,
+    mark: u64,
+    class: Class,
+    bytes: usize,
+    since: Instant,
+    renewed: Instant,
+    overdue: bool,
+}
+
+/// What became of a lease that came to this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// It is in flight from now on.
+    Start,
+    /// Its delivery is in flight already, and goes on under the new token.
+    TakenOver,
+}
+
+impl Slots {
+    pub(super) fn new(concurrency: u32) -> Self {
+        let slots = concurrency.max(1).div_ceil(2);
+        let second = concurrency.saturating_sub(slots);
+        Self {
+            state: Mutex::new(State {
+                free: Room::of(slots),
+                second,
+                second_free: second,
+                bytes: 0,
+                in_flight: HashMap::new(),
+            }),
+            released: Notify::new(),
+            doubtful_released: Notify::new(),
+            started: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Takes up to `jobs` slots of every class. To be given back by [`cancel`](Self::cancel), or exchanged
+    /// for what was leased by [`admit`](Self::admit).
+    pub(super) fn reserve(&self, jobs: usize) -> Room {
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        let mut state = lock(&self.state);
+        if state.bytes >= BYTES {
+            return Room::default();
+        }
+        let all = state.free.all.min(jobs);
+        let room = Room { all, doubtful: state.free.doubtful.min(all), dead: state.free.dead.min(all) };
+        state.free.all -= room.all;
+        state.free.doubtful -= room.doubtful;
+        state.free.dead -= room.dead;
+        room
+    }
+
+    /// Gives back a reservation.
+    pub(super) fn cancel(&self, room: Room) {
+        give_back(&mut lock(&self.state), room);
+        self.released.notify_one();
+        if room.doubtful > 0 {
+            self.doubtful_released.notify_one();
+        }
+    }
+
+    /// Exchanges a reservation for what was leased by it; `since` is when the claim began.
+    pub(super) fn admit<'a>(
+        &self,
+        room: Room,
+        leases: impl Iterator<Item = (&'a Lease, usize)>,
+        since: Instant,
+    ) -> Vec<Admitted> {
+        let mut state = lock(&self.state);
+        give_back(&mut state, room);
+        let admitted: Vec<_> = leases
+            .map(|(lease, bytes)| {
+                if let Some(running) = state.in_flight.get_mut(&lease.id) {
+                    running.token = lease.token;
+                    running.mark = lease.mark;
+                    running.renewed = since;
+                    return Admitted::TakenOver;
+                }
+                state.free.take(lease.class, 1);
+                state.bytes += bytes;
+                let (lane, token, mark, class) = (lease.lane, lease.token, lease.mark, lease.class);
+                let running =
+                    InFlight { lane, token, mark, class, bytes, since, renewed: since, overdue: false };
+                state.in_flight.insert(lease.id, running);
+                Admitted::Start
+            })
+            .collect();
+        drop(state);
+        // What was not used of the reservation is free for the other one who reserves.
+        self.released.notify_one();
+        self.started.notify_one();
+        admitted
+    }
+
+    /// The lease under which a delivery is in flight now: its token and the lane's strike mark.
+    pub(super) fn lease(&self, id: DeliveryId) -> Option<(Token, u64)> {
+        lock(&self.state).in_flight.get(&id).map(|running| (running.token, running.mark))
+    }
+
+    /// These attempts are over.
+    pub(super) fn release(&self, ids: impl IntoIterator<Item = DeliveryId>) {
+        let mut doubtful = false;
+        let empty;
+        {
+            let mut state = lock(&self.state);
+            for id in ids {
+                let Some(running) = state.in_flight.remove(&id) else { continue };
+                state.bytes -= running.bytes;
+                doubtful |= running.class >= Class::Doubtful;
+                if running.overdue {
+                    state.second_free += 1;
+                } else {
+                    state.free.give_back(running.class, 1);
+                }
+            }
+            empty = state.in_flight.is_empty();
+        }
+        self.released.notify_one();
+        if doubtful {
+            self.doubtful_released.notify_one();
+        }
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Returns when nothing is in flight.
+    pub(super) async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Moves attempts that have been in flight for more than a second to the second pool, as far as it has
+    /// places.
+    pub(super) fn move_overdue(&self) {
+        let mut freed = false;
+        {
+            let mut state = lock(&self.state);
+            let State { free, second_free, in_flight, .. } = &mut *state;
+            for running in in_flight.values_mut() {
+                if *second_free == 0 {
+                    break;
+                }
+                if !running.overdue && running.since.elapsed() > FAST {
+                    running.overdue = true;
+                    *second_free -= 1;
+                    free.give_back(running.class, 1);
+                    freed = true;
+                }
+            }
+        }
+        if freed {
+            self.released.notify_one();
+            self.doubtful_released.notify_one();
+        }
+    }
+
+    /// The lanes that are not to be served now: those in the second pool, while it is over half full.
+    pub(super) fn avoid(&self) -> Vec<LaneId> {
+        let state = lock(&self.state);
+        if state.second_free * 2 >= state.second {
+            return Vec::new();
+        }
+        let mut lanes: Vec<_> =
+            state.in_flight.values().filter(|running| running.overdue).map(|running| running.lane).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        lanes
+    }
+
+    /// Leases that were last renewed longer than `age` ago.
+    pub(super) fn to_renew(&self, age: Duration) -> Vec<(DeliveryId, Token)> {
+        lock(&self.state)
+            .in_flight
+            .iter()
+            .filter(|(_, running)| running.renewed.elapsed() > age)
+            .map(|(id, running)| (*id, running.token))
+            .collect()
+    }
+
+    /// This lease was renewed by a call that began at `since`.
+    pub(super) fn renewed(&self, id: DeliveryId, token: Token, since: Instant) {
+        if let Some(running) = lock(&self.state).in_flight.get_mut(&id)
+            && running.token == token
+        {
+            running.renewed = since;
+        }
+    }
+
+    /// How many attempts are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        lock(&self.state).in_flight.len()
+    }
+}
+
+fn give_back(state: &mut State, room: Room) {
+    state.free.all += room.all;
+    state.free.doubtful += room.doubtful;
+    state.free.dead += room.dead;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(lane: LaneId, class: Class) -> Lease {
+        let (id, token) = (DeliveryId::new(), Token::new());
+        Lease { id, lane, token, class, mark: 0, lane_version: 1, unsettled: Vec::new() }
+    }
+
+    fn start(slots: &Slots, class: Class, jobs: usize) -> Vec<Lease> {
+        let lane = LaneId::new();
+        let leases: Vec<_> = (0..jobs).map(|_| lease(lane, class)).collect();
+        let room = slots.reserve(jobs);
+        assert!(room.fits(class) as usize >= jobs);
+        slots.admit(room, leases.iter().map(|lease| (lease, 0)), Instant::now());
+        leases
+    }
+
+    #[tokio::test]
+    async fn doubtful_lanes_hold_half_of_the_slots_and_dead_ones_a_quarter() {
+        let slots = Slots::new(16);
+        assert_eq!(slots.reserve(100), Room { all: 8, doubtful: 4, dead: 2 });
+        slots.cancel(Room { all: 8, doubtful: 4, dead: 2 });
+        start(&slots, Class::Dead, 2);
+        assert_eq!(slots.reserve(100), Room { all: 6, doubtful: 2, dead: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_over_a_second_leave_their_slots_until_the_second_pool_is_full() {
+        let slots = Slots::new(8);
+        let hanging = start(&slots, Class::Good, 4);
+        assert_eq!(slots.reserve(1).all, 0);
+        tokio::time::advance(Duration::from_millis(1001)).await;
+        slots.move_overdue();
+        assert_eq!(slots.avoid(), [hanging[0].lane]);
+        start(&slots, Class::Good, 4);
+        tokio::time::advance(Duration::from_millis(1001)).await;
+        slots.move_overdue();
+        assert_eq!((slots.reserve(1).all, slots.in_flight()), (0, 8));
+        slots.release(hanging.iter().map(|lease| lease.id));
+        slots.move_overdue();
+        assert_eq!(slots.reserve(8).all, 4);
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_in_flight_only_takes_over_the_new_token() {
+        let slots = Slots::new(8);
+        let first = start(&slots, Class::Good, 1).remove(0);
+        let again = Lease { token: Token::new(), ..first };
+        let room = slots.reserve(1);
+        let admitted = slots.admit(room, [(&again, 0)].into_iter(), Instant::now());
+        assert_eq!(admitted, [Admitted::TakenOver]);
+        assert_eq!(slots.lease(again.id), Some((again.token, 0)));
+        slots.release([again.id]);
+        assert_eq!((slots.in_flight(), slots.reserve(8).all), (0, 4));
+    }
+
+    #[tokio::test]
+    async fn nothing_starts_while_the_bytes_in_flight_are_used_up() {
+        let slots = Slots::new(8);
+        let large = lease(LaneId::new(), Class::Good);
+        let room = slots.reserve(1);
+        slots.admit(room, [(&large, BYTES)].into_iter(), Instant::now());
+        assert_eq!(slots.reserve(1), Room::default());
+        slots.release([large.id]);
+        assert_eq!(slots.reserve(1).all, 1);
+    }
+}
