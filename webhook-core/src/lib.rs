@@ -7,6 +7,7 @@ pub mod id;
 pub mod lane;
 pub mod lifecycle;
 pub mod matching;
+pub mod memory;
 pub mod model;
 pub mod queue;
 pub mod retry;
@@ -14,6 +15,8 @@ pub mod secret;
 pub mod signature;
 pub mod store;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod units;
 

@@ -169,7 +169,7 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
         match inner.store.insert(&inserts, hand_off).await {
             Ok(mut outcomes) => {
                 if let (Some(worker), Some(reservation)) = (&worker, reservation) {
-                    worker.start_reserved(inner, reservation, handed_off(submissions, &mut outcomes));
+                    worker.start_reserved(inner, &reservation, handed_off(submissions, &mut outcomes));
                 } else if !inner.own_queue {
                     inner.enqueuer().enqueue(inner, submissions, &outcomes);
                 }

@@ -135,7 +135,7 @@ pub struct FieldError {
 impl FieldError {
     /// A field that is wrong.
     #[must_use]
-    pub fn new(field: impl Into<String>, detail: impl ToString) -> Self {
+    pub fn new(field: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         Self { field: field.into(), detail: detail.to_string(), target_not_allowed: false }
     }
 }

@@ -137,7 +137,7 @@ async fn enqueue(inner: &Arc<Inner>, batch: Vec<Waiting>) -> Result<(), BackendE
         }
     }
     if let (Some(worker), Some(reservation)) = (&worker, reservation) {
-        worker.start_reserved(inner, reservation, leased);
+        worker.start_reserved(inner, &reservation, leased);
     }
     outcome?;
     if behind.is_empty() {

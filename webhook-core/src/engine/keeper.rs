@@ -41,7 +41,7 @@ async fn renew(inner: &Inner, worker: &Worker, lease: Duration) {
             }
         }
         Err(error) => {
-            tracing::warn!(error = &error as &dyn Error, leases = due.len(), "leases were not renewed")
+            tracing::warn!(error = &error as &dyn Error, leases = due.len(), "leases were not renewed");
         }
     }
 }

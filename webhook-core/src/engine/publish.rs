@@ -70,7 +70,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    fn invalid(field: &'static str, detail: impl ToString) -> Self {
+    fn invalid(field: &'static str, detail: impl std::fmt::Display) -> Self {
         Self::Invalid { field, detail: detail.to_string() }
     }
 
@@ -180,7 +180,7 @@ fn accept(inner: &Inner, new: NewEvent) -> Result<Event, PublishError> {
         return Err(PublishError::invalid("idempotency_key", "expected 1 to 256 visible ASCII characters"));
     }
     if let Some(key) = &new.ordering_key
-        && !((1..=256).contains(&key.len()) && !key.chars().any(char::is_control))
+        && (!(1..=256).contains(&key.len()) || key.chars().any(char::is_control))
     {
         return Err(PublishError::invalid(
             "ordering_key",

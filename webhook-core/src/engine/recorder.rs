@@ -283,7 +283,7 @@ fn report(pending: &Pending, step: &Step) {
             event = %attempt.event_id,
             subscription = %attempt.subscription_id,
             attempts = step.state.attempts,
-            reason = step.state.reason.map(|reason| reason.as_str()),
+            reason = step.state.reason.map(crate::model::StatusReason::as_str),
             "delivery exhausted"
         );
     }
@@ -300,7 +300,7 @@ fn disable(inner: &Arc<Inner>, finished: &Finished) {
             subscriptions.disable(&subscription.tenant, subscription.id, DisabledReason::Gone, still).await;
         match disabled {
             Ok(()) => {
-                tracing::info!(subscription = %subscription.id, "the target is gone: subscription disabled")
+                tracing::info!(subscription = %subscription.id, "the target is gone: subscription disabled");
             }
             // The next 410 tries again.
             Err(error) => {

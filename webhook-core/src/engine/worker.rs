@@ -131,7 +131,7 @@ impl Worker {
     pub(super) fn start_reserved(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
-        reservation: Reservation,
+        reservation: &Reservation,
         ready: Vec<(Lease, Ready)>,
     ) {
         let room = reservation.hand_off.room;

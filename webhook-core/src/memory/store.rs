@@ -1,0 +1,124 @@
+//! [`MemoryStore`]: its tables, and how they are reached.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::ordering::{Order, OrderKey};
+use super::subscriptions::{Config, SubscriptionRow};
+use crate::error::BackendError;
+use crate::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use crate::model::{Attempt, DeliveryState, Event, Tenant};
+use crate::queue::JobQueue;
+use crate::store::Store;
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// A store in this process's memory: the reference implementation of [`Store`] and
+/// [`History`](crate::store::History).
+///
+/// It has no queue of its own: leases that a [`Record`](crate::store::Record) names are the queue's business
+/// and are ignored here, and no strikes are answered. Everything is lost with the process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    tables: Mutex<Tables>,
+}
+
+impl MemoryStore {
+    /// An empty store on the machine's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock))
+    }
+
+    /// An empty store on this clock.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tables: Mutex::default() }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn tables(&self) -> MutexGuard<'_, Tables> {
+        // A panic in here would be a defect of this module; what is stored is still better than nothing.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn own_queue(&self) -> Option<Arc<dyn JobQueue>> {
+        None
+    }
+
+    async fn ping(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// Everything that is stored. Each method of the traits is one step on it.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) configs: HashMap<Tenant, Config>,
+    pub(super) subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
+    /// Deleted subscriptions that may have unfinished deliveries yet.
+    pub(super) deleting: BTreeSet<SubscriptionId>,
+    pub(super) events: BTreeMap<EventId, EventRow>,
+    pub(super) keys: HashMap<(Tenant, String), KeyRow>,
+    pub(super) deliveries: BTreeMap<DeliveryId, DeliveryRow>,
+    /// Deliveries that are due at some time: unfinished ones, and finished ones with an attempt forced.
+    pub(super) open: BTreeSet<DeliveryId>,
+    pub(super) attempts: BTreeMap<AttemptId, Attempt>,
+    pub(super) orders: HashMap<OrderKey, Order>,
+    /// The number of the last delivery, in the order of publishing.
+    pub(super) last_number: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct EventRow {
+    pub(super) event: Arc<Event>,
+    pub(super) created_at: Timestamp,
+    pub(super) deliveries: Vec<DeliveryId>,
+}
+
+/// A publish that named an idempotency key. It outlives its event.
+#[derive(Debug)]
+pub(super) struct KeyRow {
+    pub(super) fingerprint: [u8; 32],
+    pub(super) event_id: EventId,
+    pub(super) delivery_count: u64,
+    pub(super) created_at: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct DeliveryRow {
+    pub(super) event_id: EventId,
+    pub(super) subscription_id: SubscriptionId,
+    /// Counts deliveries in the order of publishing, over all of the store.
+    pub(super) number: u64,
+    /// Whose turn it takes, when it was published to an ordered subscription.
+    pub(super) order: Option<OrderKey>,
+    pub(super) state: DeliveryState,
+    /// When the schedule tries it next; an attempt that a person asked for does not wait for it.
+    pub(super) due: Option<Timestamp>,
+    pub(super) created_at: Timestamp,
+    pub(super) finished_at: Option<Timestamp>,
+    /// In the order of their numbers.
+    pub(super) attempts: Vec<AttemptId>,
+}
+
+impl DeliveryRow {
+    /// When it is due: at once while a person's request waits.
+    pub(super) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.state.request.is_some() { Some(self.due.map_or(now, |due| due.min(now))) } else { self.due }
+    }
+}

@@ -1,0 +1,79 @@
+//! An engine with everything that a test wants to look at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use webhook_core::engine::Builder;
+use webhook_core::id::DeliveryId;
+use webhook_core::memory::{MemoryQueue, MemoryStore};
+use webhook_core::model::{Attempt, Delivery, NewEvent, Subscription, Tenant};
+use webhook_core::retry::Schedule;
+use webhook_core::store::History as _;
+use webhook_core::testing::{RecordingDeliverer, TokioClock};
+use webhook_core::{Published, SubscriptionDraft, Webhooks, Workers};
+
+pub(crate) const TARGET: &str = "https://example.com/hook";
+
+pub(crate) struct World {
+    pub webhooks: Webhooks,
+    pub store: Arc<MemoryStore>,
+    pub queue: Arc<MemoryQueue>,
+    pub target: RecordingDeliverer,
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl World {
+    /// Retries after 10 and 60 seconds, and no workers yet.
+    pub(crate) fn new(target: RecordingDeliverer) -> Self {
+        Self::with(target, |builder| builder)
+    }
+
+    pub(crate) fn with(target: RecordingDeliverer, change: impl FnOnce(Builder) -> Builder) -> Self {
+        let clock = Arc::new(TokioClock::new());
+        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+        let queue = Arc::new(MemoryQueue::with_clock(clock.clone()));
+        let builder = Webhooks::builder(store.clone())
+            .queue(queue.clone())
+            .deliverer(Arc::new(target.clone()))
+            .clock(clock)
+            .retry(Schedule::new([seconds(10), seconds(60)], 0.0).unwrap());
+        Self { webhooks: change(builder).build().unwrap(), store, queue, target }
+    }
+
+    pub(crate) fn running(target: RecordingDeliverer) -> Self {
+        let world = Self::new(target);
+        world.webhooks.spawn(Workers::default()).unwrap();
+        world
+    }
+
+    pub(crate) async fn subscribe(&self, draft: SubscriptionDraft) -> Arc<Subscription> {
+        self.webhooks.subscriptions().create(&Tenant::default(), &draft).await.unwrap()
+    }
+
+    pub(crate) async fn publish(&self, event_type: &str) -> Published {
+        self.webhooks.publish(NewEvent::json(event_type, r#"{"id":42}"#)).await.unwrap()
+    }
+
+    pub(crate) async fn delivery(&self, id: DeliveryId) -> Delivery {
+        self.store.delivery(None, id).await.unwrap().expect("the delivery is stored")
+    }
+
+    pub(crate) async fn attempts(&self, id: DeliveryId) -> Vec<Attempt> {
+        self.store.attempts_of(None, id).await.unwrap()
+    }
+
+    /// Waits in paused time until the delivery has finished.
+    pub(crate) async fn finished(&self, id: DeliveryId) -> Delivery {
+        for _ in 0..1_000_000 {
+            let delivery = self.delivery(id).await;
+            if delivery.state.status.is_finished() {
+                return delivery;
+            }
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        panic!("delivery {id} did not finish");
+    }
+}
