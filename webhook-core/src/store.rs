@@ -342,13 +342,14 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// - an item applies only if the delivery's revision is the one named and, in a store with its own queue,
     ///   only if a named lease is still that token's; else it changes nothing and answers
     ///   [`Stale`](Recorded::Stale);
+    /// - an item that is stale because it has taken effect before, which the row of its first attempt's token
+    ///   shows, answers [`Applied`](Recorded::Applied) and changes nothing: a repeat is harmless;
     /// - with its own queue, the job is removed, or due as `next` says (at once while `state.request` is
     ///   some), and the lane's count and strikes follow, in the same commit (promise 4). Without `lease` a
     ///   finished delivery's job is still removed.
     ///
     /// # Errors
-    /// When nothing is known; a repeat answers [`Stale`](Recorded::Stale) for what had taken effect, with a
-    /// state whose revision shows it.
+    /// When nothing is known; the call may be repeated.
     async fn record(&self, results: &[Record]) -> Result<Vec<Recorded>, BackendError>;
 
     /// Cancels up to `limit` unfinished deliveries of deleted subscriptions and returns how many. Part of

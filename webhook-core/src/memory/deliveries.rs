@@ -85,6 +85,12 @@ impl Tables {
             .find(|attempt| attempt.token == token && attempt.outcome == Outcome::Unknown)
     }
 
+    /// Whether the result of a token has its row.
+    fn is_recorded(&self, attempts: &[AttemptId], token: Token) -> bool {
+        self.attempts_of(attempts)
+            .any(|attempt| attempt.token == token && attempt.outcome != Outcome::Unknown)
+    }
+
     // -----------------------------------------------------------------------------------------------------
     // Results
 
@@ -92,6 +98,9 @@ impl Tables {
         let Some(row) = self.deliveries.get(&result.id) else { return Recorded::Gone };
         if row.state.revision != result.revision {
             let late = result.attempts.first();
+            if late.is_some_and(|attempt| self.is_recorded(&row.attempts, attempt.token)) {
+                return Recorded::Applied { released: Vec::new(), strikes: None };
+            }
             let unknown = late.and_then(|attempt| self.unknown(&row.attempts, attempt.token));
             return Recorded::Stale {
                 state: Box::new(row.state.clone()),

@@ -1,6 +1,9 @@
 //! The engine on the memory backends, in paused time: the tests are about the engine, so nothing else is real.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's way to fail")]
+
 mod faults;
+mod faulty;
 mod lanes;
 mod lifecycle;
 mod publishing;
