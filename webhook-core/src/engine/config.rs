@@ -102,6 +102,9 @@ impl TenantConfig {
 pub(super) struct Configs {
     tenants: Mutex<HashMap<Tenant, Known>>,
     endpoints: Mutex<HashMap<SubscriptionId, Arc<Endpoint>>>,
+    /// Held while a configuration is read, so that a thousand publishes read it once; first come, first
+    /// served, so that they keep their order.
+    reading: tokio::sync::Mutex<()>,
     pub defaults: Defaults,
 }
 
@@ -117,7 +120,8 @@ const ENDPOINTS: usize = 10_000;
 
 impl Configs {
     pub(super) fn new(defaults: Defaults) -> Self {
-        Self { tenants: Mutex::default(), endpoints: Mutex::default(), defaults }
+        let reading = tokio::sync::Mutex::new(());
+        Self { tenants: Mutex::default(), endpoints: Mutex::default(), reading, defaults }
     }
 
     /// The tenant's configuration, as new as this process knows it.
@@ -127,9 +131,13 @@ impl Configs {
         tenant: &Tenant,
         now: Timestamp,
     ) -> Result<Arc<TenantConfig>, BackendError> {
-        let known = lock(&self.tenants).get(tenant).cloned();
-        match known {
-            Some(known) if !known.outdated => Ok(known.config),
+        let known = || lock(&self.tenants).get(tenant).cloned();
+        if let Some(Known { config, outdated: false }) = known() {
+            return Ok(config);
+        }
+        let _reading = self.reading.lock().await;
+        match known() {
+            Some(Known { config, outdated: false }) => Ok(config),
             known => self.refresh(store, tenant, known.map(|known| known.config), now).await,
         }
     }

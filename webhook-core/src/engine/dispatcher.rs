@@ -24,32 +24,29 @@ use crate::store::{Load, Loaded, Record, RecordLease};
 /// Jobs in one claim. The rest of the slots stays free for hand-offs meanwhile.
 const BATCH: usize = 128;
 
-/// Claims and starts until the worker stops.
+/// Claims and starts until the worker stops. Only waits are cut short by a stop, never a claim: what it gave
+/// would be lost until its leases end (promise 17).
 pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
     let mut backoff = Backoff::default();
-    loop {
-        let step = async {
-            match claim(&inner, &worker).await {
-                Ok(Claimed::Filled) => backoff.reset(),
-                Ok(Claimed::NoRoom) => worker.slots.released.notified().await,
-                Ok(Claimed::Short { used_up }) => {
-                    backoff.reset();
+    while worker.phase() == Phase::Running {
+        match claim(&inner, &worker).await {
+            Ok(Claimed::Filled) => backoff.reset(),
+            Ok(Claimed::NoRoom) => worker.unless_stopped(worker.slots.released.notified()).await,
+            Ok(Claimed::Short { used_up }) => {
+                backoff.reset();
+                let servable = async {
                     tokio::select! {
                         () = inner.queue.wait(inner.settings.reconcile_period) => {}
                         // Jobs may be due that only their class had no room for.
                         () = worker.slots.doubtful_released.notified(), if used_up => {}
                     }
-                }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn Error, "nothing can be claimed");
-                    tokio::time::sleep(backoff.after_failure()).await;
-                }
+                };
+                worker.unless_stopped(servable).await;
             }
-        };
-        tokio::select! {
-            biased;
-            () = worker.reached(Phase::Draining) => return,
-            () = step => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "nothing can be claimed");
+                worker.unless_stopped(tokio::time::sleep(backoff.after_failure())).await;
+            }
         }
     }
 }
@@ -68,7 +65,6 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
     if room.all == 0 {
         return Ok(Claimed::NoRoom);
     }
-    // From here on the future may be dropped only by a stopping worker, whose slots nobody needs.
     let since = Instant::now();
     let claim = Claim {
         id: Token::new(),
@@ -94,22 +90,13 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
     if leases.is_empty() {
         worker.slots.cancel(reserved);
     } else {
-        // A stop must not come between a claim and the start of what it gave.
-        let (inner, worker) = (Arc::clone(inner), Arc::clone(worker));
-        let started = tokio::spawn(async move { start(&inner, &worker, leases, reserved, since).await });
-        let _ = started.await;
+        start(inner, worker, leases, reserved, since).await;
     }
     Ok(if filled { Claimed::Filled } else { Claimed::Short { used_up } })
 }
 
 /// Loads claimed jobs and starts those that are to be sent.
-pub(super) async fn start(
-    inner: &Arc<Inner>,
-    worker: &Arc<Worker>,
-    leases: Vec<Lease>,
-    reserved: Room,
-    since: Instant,
-) {
+async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, reserved: Room, since: Instant) {
     let mut go = Vec::new();
     let mut settles = Vec::new();
     for (lease, found) in load(inner, leases).await {
@@ -140,7 +127,8 @@ pub(super) async fn start(
     }
 }
 
-fn settle(lease: &Lease, verdict: Verdict) -> Settle {
+/// A settle of a job that was not sent.
+pub(super) fn settle(lease: &Lease, verdict: Verdict) -> Settle {
     Settle { id: lease.id, token: lease.token, verdict, effect: Effect::Neutral, mark: lease.mark }
 }
 
@@ -212,6 +200,8 @@ enum Decision {
     Leave,
 }
 
+/// How long claimed jobs wait that the store could not load because it was away.
+const AWAY_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long a delivery waits that cannot be loaded.
 const BROKEN_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -219,6 +209,11 @@ fn decide(inner: &Inner, worker: &Worker, lease: &Lease, found: Found, since: In
     let (loaded, endpoint) = match found {
         Found::Delivery(loaded, endpoint) => (loaded, endpoint),
         Found::Nothing => return Decision::Settle(Verdict::Done),
+        // A settle would forget the tokens that may stand for requests; without any, nobody need wait for
+        // the lease to end.
+        Found::Unknown if lease.unsettled.is_empty() => {
+            return Decision::Settle(Verdict::RetryAfter(AWAY_WAIT));
+        }
         Found::Unknown => return Decision::Leave,
         Found::Broken => return Decision::Settle(Verdict::RetryAfter(BROKEN_WAIT)),
     };

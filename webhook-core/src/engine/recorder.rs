@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -15,11 +16,11 @@ use super::config::Endpoint;
 use super::handle::Inner;
 use super::worker::{Phase, Worker};
 use crate::error::BackendError;
-use crate::id::DeliveryId;
+use crate::id::{DeliveryId, LaneId};
 use crate::lane::Effect;
 use crate::lifecycle::{self, Ending, Input, Next, Step};
 use crate::model::{Attempt, DeliveryState, DeliveryStatus, DisabledReason};
-use crate::queue::{Settle, Verdict};
+use crate::queue::{Enqueued, NewJob, Settle, Verdict};
 use crate::retry::{RetryPolicy, RetrySpec};
 use crate::store::{Record, RecordLease, Recorded};
 
@@ -169,7 +170,7 @@ async fn record(
             return halves(inner, worker, first, second).await;
         }
     };
-    let (mut again, mut over, mut settles) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut again, mut over, mut settles, mut heads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for ((mut pending, step), outcome) in batch.into_iter().zip(steps).zip(outcomes) {
         match outcome {
             Recorded::Applied { released, strikes: _ } => {
@@ -182,8 +183,8 @@ async fn record(
                     effect: lease.effect,
                     mark: lease.mark,
                 }));
-                if !inner.own_queue && !released.is_empty() {
-                    inner.reconcile_now.notify_one();
+                if !inner.own_queue {
+                    heads.extend(released);
                 }
                 if step.gone {
                     disable(inner, &pending.finished);
@@ -201,6 +202,7 @@ async fn record(
         }
     }
     settle(inner, worker, &settles).await;
+    enqueue(inner, &heads).await;
     worker.slots.release(over);
     Ok(again)
 }
@@ -252,6 +254,27 @@ async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle]) {
                 tokio::time::sleep(backoff.after_failure()).await;
             }
         }
+    }
+}
+
+/// Enqueues deliveries that became the heads of their ordering keys; the reconciler finds those that the
+/// queue does not take now.
+async fn enqueue(inner: &Inner, heads: &[(DeliveryId, LaneId)]) {
+    if heads.is_empty() {
+        return;
+    }
+    // Whatever settings the queue has of their lanes will do: the deliveries before them went by these.
+    let job = |(id, lane): &(DeliveryId, LaneId)| NewJob {
+        id: *id,
+        lane: *lane,
+        wait: Duration::ZERO,
+        lane_version: 0,
+        urgent: false,
+    };
+    let jobs: Vec<_> = heads.iter().map(job).collect();
+    match inner.queue.enqueue(&jobs, None).await {
+        Ok(outcomes) if !outcomes.contains(&Enqueued::LaneBehind) => {}
+        _ => inner.reconcile_now.notify_one(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::config::{Endpoint, lock};
@@ -15,7 +15,7 @@ use super::{attempt, dispatcher, keeper, reconciler};
 use crate::error::BackendError;
 use crate::id::{Token, WorkerId};
 use crate::model::{DeliveryState, Event};
-use crate::queue::{HandOff, Lease};
+use crate::queue::{HandOff, Lease, Verdict};
 
 /// How this process delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,13 @@ pub(super) struct Worker {
     pub slots: Slots,
     pub results: mpsc::UnboundedSender<Finished>,
     phase: watch::Sender<Phase>,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    dispatcher: JoinHandle<()>,
+    others: JoinSet<()>,
 }
 
 /// Slots kept for what an insert may hand off.
@@ -85,15 +91,15 @@ impl Worker {
             slots: Slots::new(workers.concurrency),
             results,
             phase: watch::Sender::new(Phase::Running),
-            tasks: Mutex::new(JoinSet::new()),
+            tasks: Mutex::new(None),
         });
-        let mut tasks = lock(&worker.tasks);
-        tasks.spawn(recorder::run(Arc::clone(inner), Arc::clone(&worker), finished));
-        tasks.spawn(dispatcher::run(Arc::clone(inner), Arc::clone(&worker)));
-        tasks.spawn(keeper::run(Arc::clone(inner), Arc::clone(&worker)));
-        tasks.spawn(reconciler::run(Arc::clone(inner), Arc::clone(&worker)));
-        tasks.spawn(reconciler::prune(Arc::clone(inner), Arc::clone(&worker)));
-        drop(tasks);
+        let mut others = JoinSet::new();
+        others.spawn(recorder::run(Arc::clone(inner), Arc::clone(&worker), finished));
+        others.spawn(keeper::run(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(reconciler::run(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(reconciler::prune(Arc::clone(inner), Arc::clone(&worker)));
+        let dispatcher = tokio::spawn(dispatcher::run(Arc::clone(inner), Arc::clone(&worker)));
+        *lock(&worker.tasks) = Some(Tasks { dispatcher, others });
         worker
     }
 
@@ -101,6 +107,15 @@ impl Worker {
     pub(super) async fn reached(&self, phase: Phase) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.phase.subscribe().wait_for(|current| *current >= phase).await;
+    }
+
+    /// Waits for `event`, unless the worker stops first.
+    pub(super) async fn unless_stopped(&self, event: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.reached(Phase::Draining) => {}
+            () = event => {}
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -135,11 +150,27 @@ impl Worker {
         ready: Vec<(Lease, Ready)>,
     ) {
         let room = reservation.hand_off.room;
+        if reservation.since.elapsed() > inner.settings.lease / 2 {
+            // The commit took so long that a lease might end while its request is on the wire.
+            self.slots.cancel(room);
+            return self.hand_back(inner, &ready);
+        }
         let sizes = ready.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
         let admitted = self.slots.admit(room, sizes, reservation.since);
         for ((lease, ready), admitted) in ready.into_iter().zip(admitted) {
             self.go(inner, lease, ready, admitted);
         }
+    }
+
+    fn hand_back(&self, inner: &Arc<Inner>, ready: &[(Lease, Ready)]) {
+        let settles: Vec<_> =
+            ready.iter().map(|(lease, _)| dispatcher::settle(lease, Verdict::Release)).collect();
+        let queue = Arc::clone(&inner.queue);
+        tokio::spawn(async move {
+            if let Err(error) = queue.settle(&settles).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "jobs wait for their leases to end");
+            }
+        });
     }
 
     /// Starts an attempt that has its slot.
@@ -178,7 +209,13 @@ impl Worker {
         if tokio::time::timeout(inner.settings.lease, self.slots.empty()).await.is_err() {
             tracing::warn!(left = self.slots.in_flight(), "results could not be recorded before the stop");
         }
-        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        tasks.shutdown().await;
+        let tasks = lock(&self.tasks).take();
+        if let Some(mut tasks) = tasks {
+            // It may be in the middle of a claim, and hands back what that gives.
+            if tokio::time::timeout(inner.settings.lease, &mut tasks.dispatcher).await.is_err() {
+                tasks.dispatcher.abort();
+            }
+            tasks.others.shutdown().await;
+        }
     }
 }
