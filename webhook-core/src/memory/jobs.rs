@@ -127,8 +127,8 @@ impl Jobs {
         }
     }
 
-    /// Leases a job that was just queued, if it is its lane's next, the lane may be served and is not dead,
-    /// and the worker has room.
+    /// Leases a job that was just queued, if it is its lane's next, the lane may be served to this worker and
+    /// is not dead, and the worker has room.
     pub(super) fn hand_off(
         &mut self,
         job: &NewJob,
@@ -137,7 +137,7 @@ impl Jobs {
         now: Timestamp,
     ) -> Option<Lease> {
         let (head, class) = self.servable(job.lane, to.max_in_flight, room, now)?;
-        if head != job.id || class == Class::Dead {
+        if head != job.id || class == Class::Dead || to.avoid.contains(&job.lane) {
             return None;
         }
         room.take(class, 1);

@@ -44,6 +44,8 @@ mod ordering;
 mod queue;
 mod store;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 pub use queue::MemoryQueue;
 pub use store::MemoryStore;
