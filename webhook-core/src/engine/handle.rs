@@ -11,11 +11,13 @@ use super::committer::Committer;
 use super::config::{Configs, Defaults, lock};
 use super::enqueuer::Enqueuer;
 use super::publish::{self, PublishError, Published};
+use super::requests::{self, Ask, RequestError};
 use super::subscriptions::Subscriptions;
 use super::worker::{Worker, Workers};
 use crate::deliver::Deliverer;
-use crate::error::BackendError;
-use crate::model::NewEvent;
+use crate::error::{BackendError, BackendErrorKind};
+use crate::id::DeliveryId;
+use crate::model::{NewEvent, Tenant};
 use crate::queue::JobQueue;
 use crate::store::Store;
 use crate::target::TargetRules;
@@ -104,6 +106,17 @@ pub struct Webhooks {
 #[error("workers of this engine run already in this process")]
 pub struct WorkersRunning;
 
+/// A backend that takes longer to answer a probe counts as away.
+const PROBE: Duration = Duration::from_secs(2);
+
+async fn in_time<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    let late = |_| BackendError::new(BackendErrorKind::Timeout, "engine", operation, "no answer to a probe");
+    tokio::time::timeout(PROBE, call).await.map_err(late)?
+}
+
 /// Whether the backends answer.
 #[derive(Debug)]
 pub struct Readiness {
@@ -153,6 +166,31 @@ impl Webhooks {
         Subscriptions { inner: &self.inner }
     }
 
+    /// Makes one attempt of a delivery now. Unfinished: outside the schedule, which goes on after it.
+    /// Exhausted or cancelled: reopened with a fresh schedule. Succeeded: refused, unless `force` asks for one
+    /// more attempt that changes no state.
+    ///
+    /// # Errors
+    /// [`RequestError`]; `NotActive` while the subscription is paused, disabled or deleted.
+    ///
+    /// # Cancel safety
+    /// If dropped, the request may or may not have been taken.
+    pub async fn retry(&self, tenant: &Tenant, id: DeliveryId, force: bool) -> Result<(), RequestError> {
+        requests::ask(&self.inner, tenant, id, Ask::Retry { force }).await
+    }
+
+    /// Ends a delivery as cancelled: nothing more is sent. A request on the wire is recorded and changes
+    /// nothing else (promise 5).
+    ///
+    /// # Errors
+    /// [`RequestError::Finished`] when it has ended already; [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// If dropped, the request may or may not have been taken.
+    pub async fn cancel(&self, tenant: &Tenant, id: DeliveryId) -> Result<(), RequestError> {
+        requests::ask(&self.inner, tenant, id, Ask::Cancel).await
+    }
+
     /// Starts this process's workers, which deliver until [`shutdown`](Self::shutdown).
     ///
     /// # Errors
@@ -193,7 +231,10 @@ impl Webhooks {
 
     /// Whether the backends answer, for a readiness probe.
     pub async fn readiness(&self) -> Readiness {
-        let (store, queue) = tokio::join!(self.inner.store.ping(), self.inner.queue.epoch());
+        let (store, queue) = tokio::join!(
+            in_time("ping", self.inner.store.ping()),
+            in_time("epoch", self.inner.queue.epoch())
+        );
         Readiness { store, queue: queue.map(drop) }
     }
 

@@ -21,6 +21,7 @@
 //! | [`attempt`] | one exchange, whatever panics (promise 14) |
 //! | [`recorder`] | the result's row and the delivery's new state in one commit (promise 7), then settle |
 //! | [`keeper`] | leases that live as long as their attempts; attempts that are slow leave their slots |
+//! | [`requests`] | what a person asks of a delivery, decided on what is stored |
 //! | [`reconciler`] | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
@@ -38,6 +39,7 @@ mod keeper;
 mod publish;
 mod reconciler;
 mod recorder;
+mod requests;
 mod slots;
 mod subscriptions;
 mod worker;
@@ -49,7 +51,8 @@ pub use draft::{
 };
 pub use handle::{Readiness, Webhooks, WorkersRunning};
 pub use publish::{LISTED_DELIVERIES, PublishError, Published, is_json};
-pub use subscriptions::{SubscriptionError, Subscriptions};
+pub use requests::RequestError;
+pub use subscriptions::{MAX_OVERLAP, SubscriptionError, Subscriptions};
 pub use worker::Workers;
 
 use crate::model::{Subscription, SubscriptionStatus};

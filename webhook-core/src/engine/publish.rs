@@ -83,13 +83,14 @@ impl PublishError {
 const MATCHES: usize = 16;
 
 pub(super) async fn publish(inner: &Arc<Inner>, new: NewEvent) -> Result<Published, PublishError> {
+    let regardless = new.regardless;
     let event = Arc::new(accept(inner, new)?);
     let fingerprint = if event.idempotency_key.is_some() { fingerprint(&event) } else { [0; 32] };
     for _ in 0..MATCHES {
         let now = inner.clock.now();
         let config =
             inner.configs.of(&*inner.store, &event.tenant, now).await.map_err(PublishError::Unavailable)?;
-        let endpoints = matched(inner, &config, &event).await?;
+        let endpoints = matched(inner, &config, &event, regardless).await?;
         let deliveries: Vec<_> = endpoints
             .iter()
             .map(|endpoint| NewDelivery {
@@ -134,6 +135,7 @@ async fn matched(
     inner: &Arc<Inner>,
     config: &super::config::TenantConfig,
     event: &Event,
+    regardless: bool,
 ) -> Result<Vec<Arc<Endpoint>>, PublishError> {
     let payload = LazyJson::new(&event.payload);
     let Some(only) = event.only else {
@@ -145,7 +147,8 @@ async fn matched(
         let known = inner.store.get(&[only]).await.map_err(PublishError::Unavailable)?;
         return match known.into_iter().next().flatten() {
             Some(found) if found.tenant == event.tenant => {
-                inner.configs.forget(&event.tenant);
+                // The version that this was matched against cannot be the store's, which says so.
+                inner.configs.outdated(&event.tenant, config.version);
                 Ok(Vec::new())
             }
             _ => Err(PublishError::SubscriptionNotFound),
@@ -158,7 +161,7 @@ async fn matched(
         &subscription.event_types,
         subscription.filter.as_deref(),
     );
-    Ok(if verdict.is_match() { vec![Arc::clone(endpoint)] } else { Vec::new() })
+    Ok(if regardless || verdict.is_match() { vec![Arc::clone(endpoint)] } else { Vec::new() })
 }
 
 fn accept(inner: &Inner, new: NewEvent) -> Result<Event, PublishError> {

@@ -1,12 +1,13 @@
 //! Managing subscriptions: what a user writes is checked, stored, and seen by the next publish.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::draft::{self, FieldError, SubscriptionDraft};
 use super::handle::Inner;
 use crate::error::BackendError;
 use crate::id::SubscriptionId;
-use crate::model::{DisabledReason, Subscription, SubscriptionStatus, Tenant};
+use crate::model::{ActiveSecret, DisabledReason, Subscription, SubscriptionStatus, Tenant};
 use crate::secret::Secret;
 use crate::store::{Changed, Page, PageRequest, SubscriptionFilter};
 
@@ -40,6 +41,9 @@ fn list(errors: &[FieldError]) -> String {
 pub struct Subscriptions<'a> {
     pub(super) inner: &'a Arc<Inner>,
 }
+
+/// A rotated secret signs at most this long beside its successor.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 
 /// How often a change without an expected version is tried again because somebody else was faster.
 const TRIES: usize = 8;
@@ -152,6 +156,85 @@ impl Subscriptions<'_> {
     pub async fn secret(&self, tenant: &Tenant, id: SubscriptionId) -> Result<Secret, SubscriptionError> {
         let found = self.get(tenant, id).await?;
         found.secrets.first().map(|active| active.secret.clone()).ok_or(SubscriptionError::NotFound)
+    }
+
+    /// Lets its deliveries wait until [`resume`](Self::resume). One that is disabled already stays so.
+    ///
+    /// # Errors
+    /// As for [`replace`](Self::replace).
+    ///
+    /// # Cancel safety
+    /// If dropped, the change may or may not have been made.
+    pub async fn pause(
+        &self,
+        tenant: &Tenant,
+        id: SubscriptionId,
+    ) -> Result<Arc<Subscription>, SubscriptionError> {
+        self.change(tenant, id, None, |stored| {
+            let mut changed = stored.clone();
+            if stored.status == SubscriptionStatus::Active {
+                changed.status = SubscriptionStatus::Paused;
+            }
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Lets its deliveries go, whether it was paused or disabled.
+    ///
+    /// # Errors
+    /// As for [`replace`](Self::replace).
+    ///
+    /// # Cancel safety
+    /// If dropped, the change may or may not have been made.
+    pub async fn resume(
+        &self,
+        tenant: &Tenant,
+        id: SubscriptionId,
+    ) -> Result<Arc<Subscription>, SubscriptionError> {
+        self.change(tenant, id, None, |stored| {
+            let (status, disabled_reason) = (SubscriptionStatus::Active, None);
+            Ok(Subscription { status, disabled_reason, ..stored.clone() })
+        })
+        .await
+    }
+
+    /// Makes `secret`, or a new one, the newest signing secret. The one before it signs too until `overlap`
+    /// has passed; those before that no longer sign.
+    ///
+    /// # Errors
+    /// [`SubscriptionError::Invalid`] when the secret does not fit the signature's scheme or the overlap is
+    /// longer than [`MAX_OVERLAP`](super::MAX_OVERLAP); else as for [`replace`](Self::replace).
+    ///
+    /// # Cancel safety
+    /// If dropped, the change may or may not have been made.
+    pub async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        id: SubscriptionId,
+        secret: Option<Secret>,
+        overlap: Duration,
+    ) -> Result<Secret, SubscriptionError> {
+        if overlap > MAX_OVERLAP {
+            return Err(SubscriptionError::Invalid(vec![FieldError::new("overlap", "at most 30d")]));
+        }
+        let secret = secret.unwrap_or_else(Secret::generate);
+        let now = self.inner.clock.now();
+        self.change(tenant, id, None, |stored| {
+            Secret::parse(secret.expose(), stored.signature)
+                .map_err(|error| vec![FieldError::new("secret", error)])?;
+            let newest = ActiveSecret { secret: secret.clone(), expires_at: None };
+            let before =
+                stored.secrets.first().filter(|before| before.secret != secret && !overlap.is_zero());
+            let before =
+                before.map(|before| ActiveSecret { expires_at: Some(now.after(overlap)), ..before.clone() });
+            Ok(Subscription {
+                secrets: [Some(newest), before].into_iter().flatten().collect(),
+                ..stored.clone()
+            })
+        })
+        .await?;
+        Ok(secret)
     }
 
     /// Disables it, if `still` holds for what is stored.

@@ -103,6 +103,8 @@ pub struct NewEvent {
     pub(crate) deliver_at: Option<Timestamp>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) only: Option<SubscriptionId>,
+    /// `only` gets it whatever its event types and filter say.
+    pub(crate) regardless: bool,
     /// The payload's type shows that it is JSON, so it need not be parsed to find out.
     pub(crate) known_json: bool,
 }
@@ -132,6 +134,7 @@ impl NewEvent {
             deliver_at: None,
             idempotency_key: None,
             only: None,
+            regardless: false,
             known_json: false,
         }
     }
@@ -186,6 +189,14 @@ impl NewEvent {
     #[must_use]
     pub fn only(mut self, subscription: SubscriptionId) -> Self {
         self.only = Some(subscription);
+        self
+    }
+
+    /// With [`only`](Self::only): whatever that subscription's event types and filter say. For trying a
+    /// subscription out.
+    #[must_use]
+    pub fn regardless(mut self) -> Self {
+        self.regardless = true;
         self
     }
 }

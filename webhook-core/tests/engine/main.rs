@@ -7,4 +7,5 @@ mod faulty;
 mod lanes;
 mod lifecycle;
 mod publishing;
+mod requests;
 mod support;

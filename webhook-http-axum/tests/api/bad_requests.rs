@@ -1,0 +1,322 @@
+use http::{Method, Request};
+use serde_json::json;
+
+use super::harness::{Api, request};
+
+const JSON: &str = "application/json";
+const ID: &str = "0190c8f2-7d1e-7c3a-9b0e-2f4f6a8b0c1d";
+
+struct Bad {
+    request: Request<axum::body::Body>,
+    name: String,
+    status: u16,
+    code: &'static str,
+    /// The wrong field or parameter, when it is one.
+    field: Option<&'static str>,
+}
+
+fn bad(
+    method: &Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+    (status, code): (u16, &'static str),
+    field: Option<&'static str>,
+) -> Bad {
+    let body: Vec<u8> = body.into();
+    let start = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
+    let name = format!("{method} {path} {headers:?} {start}");
+    Bad { request: request(method.clone(), path, headers, body), name, status, code, field }
+}
+
+const INVALID: (u16, &str) = (422, "validation_failed");
+const REFUSED: (u16, &str) = (422, "target_not_allowed");
+const MALFORMED: (u16, &str) = (400, "malformed_json");
+const PARAMETER: (u16, &str) = (400, "invalid_parameter");
+const MISSING: (u16, &str) = (404, "not_found");
+const METHOD: (u16, &str) = (405, "method_not_allowed");
+const MEDIA: (u16, &str) = (415, "unsupported_media_type");
+
+fn subscriptions() -> Vec<Bad> {
+    let with = |fields: serde_json::Value, expected, field| {
+        let mut body = json!({"target_url": "https://example.com/hook"});
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        bad(&Method::POST, "/subscriptions", &[("content-type", JSON)], body.to_string(), expected, field)
+    };
+    let many: serde_json::Map<_, _> = (0..51).map(|n| (n.to_string(), json!(""))).collect();
+    vec![
+        with(json!({"target_url": null}), INVALID, Some("target_url")),
+        with(json!({"target_url": 1}), INVALID, Some("target_url")),
+        with(json!({"target_url": ""}), INVALID, Some("target_url")),
+        with(json!({"target_url": "not a url"}), INVALID, Some("target_url")),
+        with(json!({"target_url": "http://127.0.0.1/"}), REFUSED, Some("target_url")),
+        with(json!({"target_url": "http://169.254.169.254/"}), REFUSED, Some("target_url")),
+        with(json!({"target_url": "http://[::ffff:10.0.0.1]/"}), REFUSED, Some("target_url")),
+        with(json!({"target_url": "http://localhost/"}), REFUSED, Some("target_url")),
+        with(json!({"bogus": 1}), REFUSED, Some("bogus")),
+        with(json!({"Description": "x"}), REFUSED, Some("Description")),
+        with(json!({"description": 1}), INVALID, Some("description")),
+        with(json!({"event_types": "a"}), INVALID, Some("event_types")),
+        with(json!({"event_types": ["a", 1]}), INVALID, Some("event_types[1]")),
+        with(json!({"event_types": ["a b"]}), INVALID, Some("event_types[0]")),
+        with(json!({"event_types": ["*.a"]}), INVALID, Some("event_types[0]")),
+        with(json!({"filter": 1}), INVALID, Some("filter")),
+        with(json!({"filter": {"a": {"$like": 1}}}), INVALID, Some("filter.a.$like")),
+        with(json!({"headers": []}), INVALID, Some("headers")),
+        with(json!({"headers": {"X-A": 1}}), INVALID, Some("headers.X-A")),
+        with(json!({"headers": {"Host": "x"}}), INVALID, Some("headers.Host")),
+        with(json!({"headers": {"X-A": "a\r\nb: c"}}), INVALID, Some("headers.X-A")),
+        with(json!({"headers": {"Authorization": "***"}}), INVALID, Some("headers.Authorization")),
+        with(json!({"metadata": {"a": 1}}), INVALID, Some("metadata.a")),
+        with(json!({"metadata": many}), INVALID, Some("metadata")),
+        with(json!({"retry": []}), INVALID, Some("retry")),
+        with(json!({"retry": {"schedule": ["10"]}}), INVALID, Some("retry.schedule[0]")),
+        with(json!({"retry": {"exponential": {"base": "1s"}}}), INVALID, Some("retry.exponential.attempts")),
+        with(json!({"timeout": 15}), INVALID, Some("timeout")),
+        with(json!({"timeout": "15"}), INVALID, Some("timeout")),
+        with(json!({"timeout": "0s"}), INVALID, Some("timeout")),
+        with(json!({"max_in_flight": 0}), INVALID, Some("max_in_flight")),
+        with(json!({"max_in_flight": 1.5}), INVALID, Some("max_in_flight")),
+        with(json!({"max_in_flight": 99_999_999_999_u64}), INVALID, Some("max_in_flight")),
+        with(json!({"rate_limit": {"requests": 1}}), INVALID, Some("rate_limit.per")),
+        with(json!({"rate_limit": {"requests": 0, "per": "1s"}}), INVALID, Some("rate_limit.requests")),
+        with(
+            json!({"rate_limit": {"requests": 1, "per": "1s", "burst": 1}}),
+            REFUSED,
+            Some("rate_limit.burst"),
+        ),
+        with(json!({"ordered": "yes"}), INVALID, Some("ordered")),
+        with(json!({"signature": "md5"}), INVALID, Some("signature")),
+        with(json!({"verify": "github"}), INVALID, Some("verify")),
+        with(json!({"verify": {}}), INVALID, Some("verify.scheme")),
+        with(json!({"verify": {"scheme": "standard", "header": "X"}}), INVALID, Some("verify.header")),
+        with(json!({"verify": {"scheme": "hex", "header": "a b"}}), INVALID, Some("verify.header")),
+        with(json!({"verify": {"scheme": "hex", "more": 1}}), REFUSED, Some("verify.more")),
+        with(json!({"secret": "short"}), INVALID, Some("secret")),
+        with(json!({"secret": "whsec_notbase64!"}), INVALID, Some("secret")),
+        with(json!({"tenant": "a b"}), INVALID, Some("tenant")),
+        with(json!({"tenant": 1}), INVALID, Some("tenant")),
+        with(json!({"id": ID}), INVALID, Some("id")),
+        with(json!({"status": "paused"}), INVALID, Some("status")),
+        with(json!({"version": 2}), INVALID, Some("version")),
+    ]
+}
+
+fn bodies() -> Vec<Bad> {
+    let json = [("content-type", JSON)];
+    let twice = r#"{"target_url":"https://example.com/","headers":{"X-A":"1","X-A":"2"}}"#;
+    let mut all = vec![
+        bad(&Method::POST, "/subscriptions", &json, twice, INVALID, Some("headers.X-A")),
+        bad(
+            &Method::POST,
+            "/subscriptions",
+            &json,
+            r#"{"filter":[{"a":1,"a":1}]}"#,
+            INVALID,
+            Some("filter[0].a"),
+        ),
+    ];
+    for path in ["/subscriptions", "/events", "/events/batch"] {
+        let deep = format!("{{\"event_types\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+        let post = |body: &[u8], expected| bad(&Method::POST, path, &json, body, expected, None);
+        all.extend([
+            post(b"", MALFORMED),
+            post(b"{", MALFORMED),
+            post(b"{}x", MALFORMED),
+            post(b"{'a':1}", MALFORMED),
+            post(b"[1,]", MALFORMED),
+            post(b"{\"a\":\xff}", MALFORMED),
+            post(b"{\"a\":\"\xff\"}", MALFORMED),
+            post(b"[]", INVALID),
+            post(b"null", INVALID),
+            post(b"1", INVALID),
+            post(deep.as_bytes(), if path == "/subscriptions" { MALFORMED } else { REFUSED }),
+        ]);
+        for content_type in
+            [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")]
+        {
+            let headers: Vec<_> = content_type.map(|text| ("content-type", text)).into_iter().collect();
+            all.push(bad(&Method::POST, path, &headers, "{}", MEDIA, None));
+        }
+        let latin = [("content-type", "application/json; charset=iso-8859-1")];
+        all.push(bad(&Method::POST, path, &latin, "{}", MEDIA, None));
+        let coded = [("content-type", JSON), ("content-encoding", "gzip")];
+        all.push(bad(&Method::POST, path, &coded, "{}", MEDIA, None));
+    }
+    all
+}
+
+fn events() -> Vec<Bad> {
+    let json = [("content-type", JSON)];
+    let event = |body: &str, expected, field| bad(&Method::POST, "/events", &json, body, expected, field);
+    let keyed = |key: &str| {
+        let headers = [("content-type", JSON), ("idempotency-key", key)];
+        let body = r#"{"event_type":"a","payload":1}"#;
+        bad(&Method::POST, "/events", &headers, body, INVALID, None)
+    };
+    let batch =
+        |body: &str, expected, field| bad(&Method::POST, "/events/batch", &json, body, expected, field);
+    let long = "x".repeat(257);
+    vec![
+        event("{}", INVALID, Some("event_type")),
+        event(r#"{"event_type":"a"}"#, INVALID, Some("payload")),
+        event(r#"{"payload":1}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":1,"payload":1}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":null,"payload":1}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":"","payload":1}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":"a b","payload":1}"#, INVALID, Some("event_type")),
+        event(&format!(r#"{{"event_type":"{long}","payload":1}}"#), INVALID, Some("event_type")),
+        event(r#"{"event_type":"\ud800","payload":1}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":"a","payload":1,"payload":2}"#, INVALID, Some("payload")),
+        event(r#"{"event_type":"a","payload":1,"event_type":"a"}"#, INVALID, Some("event_type")),
+        event(r#"{"event_type":"a","payload":1,"bogus":1}"#, REFUSED, Some("bogus")),
+        event(r#"{"event_type":"a","payload":1,"idempotency_key":"k"}"#, REFUSED, Some("idempotency_key")),
+        event(r#"{"event_type":"a","payload":1,"deliver_at":"soon"}"#, INVALID, Some("deliver_at")),
+        event(r#"{"event_type":"a","payload":1,"deliver_at":1}"#, INVALID, Some("deliver_at")),
+        event(
+            r#"{"event_type":"a","payload":1,"deliver_at":"2026-01-01T00:00:00"}"#,
+            INVALID,
+            Some("deliver_at"),
+        ),
+        event(r#"{"event_type":"a","payload":1,"ordering_key":""}"#, INVALID, Some("ordering_key")),
+        event(r#"{"event_type":"a","payload":1,"ordering_key":{}}"#, INVALID, Some("ordering_key")),
+        event(r#"{"event_type":"a","payload":1,"tenant":"*"}"#, INVALID, Some("tenant")),
+        keyed(""),
+        keyed("a b"),
+        keyed(&long),
+        bad(
+            &Method::POST,
+            "/events",
+            &[("content-type", JSON), ("idempotency-key", "a"), ("idempotency-key", "b")],
+            r#"{"event_type":"a","payload":1}"#,
+            INVALID,
+            Some("idempotency-key"),
+        ),
+        bad(
+            &Method::POST,
+            "/events?tenant=a",
+            &json,
+            r#"{"event_type":"a","payload":1,"tenant":"b"}"#,
+            INVALID,
+            Some("tenant"),
+        ),
+        batch("{}", INVALID, Some("events")),
+        batch(r#"{"events":[]}"#, INVALID, Some("events")),
+        batch(r#"{"events":{}}"#, INVALID, Some("events")),
+        batch(r#"{"events":null}"#, INVALID, Some("events")),
+        batch(r#"{"events":[1],"events":[1]}"#, INVALID, Some("events")),
+        batch(r#"{"events":[1],"tenant":"a"}"#, REFUSED, Some("tenant")),
+    ]
+}
+
+fn addresses() -> Vec<Bad> {
+    let get = |path: &str, expected, field| bad(&Method::GET, path, &[], "", expected, field);
+    let on = |method: Method, path: &str, expected| {
+        bad(&method, path, &[("content-type", JSON)], "{}", expected, None)
+    };
+    vec![
+        get("/", MISSING, None),
+        get("/nothing", MISSING, None),
+        get("/subscriptions//", MISSING, None),
+        get("/subscriptions/x", MISSING, None),
+        get("/subscriptions/%FF", MISSING, None),
+        get(&format!("/subscriptions/{ID}"), MISSING, None),
+        get(&format!("/subscriptions/{}", ID.replace('-', "")), MISSING, None),
+        get(&format!("/subscriptions/{ID}/secret"), MISSING, None),
+        get(&format!("/subscriptions/{ID}/attempts"), MISSING, None),
+        get(&format!("/subscriptions/{ID}/deliveries"), MISSING, None),
+        get(&format!("/subscriptions/{ID}/nothing"), MISSING, None),
+        get(&format!("/events/{ID}"), MISSING, None),
+        get(&format!("/events/{ID}/payload"), MISSING, None),
+        get("/events/1", MISSING, None),
+        get(&format!("/deliveries/{ID}"), MISSING, None),
+        get("/deliveries/1", MISSING, None),
+        on(Method::PUT, &format!("/subscriptions/{ID}"), MISSING),
+        on(Method::PATCH, &format!("/subscriptions/{ID}"), MISSING),
+        on(Method::DELETE, &format!("/subscriptions/{ID}"), MISSING),
+        on(Method::POST, &format!("/ingest/{ID}"), MISSING),
+        on(Method::DELETE, "/subscriptions", METHOD),
+        on(Method::POST, &format!("/subscriptions/{ID}"), METHOD),
+        on(Method::GET, "/events/batch/x", MISSING),
+        on(Method::PUT, "/events/batch", METHOD),
+        on(Method::GET, &format!("/ingest/{ID}"), METHOD),
+        on(Method::POST, "/attempts", METHOD),
+        on(Method::OPTIONS, "/deliveries", METHOD),
+        get("/events?limit=0", PARAMETER, Some("limit")),
+        get("/events?limit=251", PARAMETER, Some("limit")),
+        get("/events?limit=x", PARAMETER, Some("limit")),
+        get("/events?bogus=1", PARAMETER, Some("bogus")),
+        get("/events?status=pending", PARAMETER, Some("status")),
+        get("/events?limit=1&limit=1", PARAMETER, Some("limit")),
+        get("/events?since=yesterday", PARAMETER, Some("since")),
+        get("/events?until=2026-01-01", PARAMETER, Some("until")),
+        get("/events?event_type=a%20b", PARAMETER, Some("event_type")),
+        get("/events?event_type=%FF", PARAMETER, Some("event_type")),
+        get("/events?tenant=a/b", PARAMETER, Some("tenant")),
+        get("/events?tenant=", PARAMETER, Some("tenant")),
+        get("/events?cursor=", (400, "invalid_cursor"), None),
+        get("/events?cursor=abc", (400, "invalid_cursor"), None),
+        get(&format!("/events?cursor={ID}"), (400, "invalid_cursor"), None),
+        get("/subscriptions?status=done", PARAMETER, Some("status")),
+        get("/deliveries?status=", PARAMETER, Some("status")),
+        get("/deliveries?subscription_id=x", PARAMETER, Some("subscription_id")),
+        get("/deliveries?event_id=x", PARAMETER, Some("event_id")),
+        get("/attempts?outcome=pending", PARAMETER, Some("outcome")),
+        get("/attempts?delivery_id=x", PARAMETER, Some("delivery_id")),
+        get(&format!("/events/{ID}?tenant=*"), PARAMETER, Some("tenant")),
+        get(&format!("/events/{ID}?limit=1"), PARAMETER, Some("limit")),
+        on(Method::POST, "/events?bogus=1", PARAMETER),
+        on(Method::POST, "/subscriptions?tenant=*", PARAMETER),
+        bad(
+            &Method::DELETE,
+            &format!("/subscriptions/{ID}"),
+            &[("if-match", "3")],
+            "",
+            PARAMETER,
+            Some("If-Match"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_bad_request_has_its_status_its_code_and_its_field() {
+    let api = Api::new();
+    let table: Vec<_> =
+        subscriptions().into_iter().chain(bodies()).chain(events()).chain(addresses()).collect();
+    assert!(table.len() >= 60, "{}", table.len());
+    for Bad { request, name, status, code, field } in table {
+        let method = request.method().clone();
+        let answer = api.send(request).await;
+        assert_eq!(answer.problem(), (status, code.to_owned()), "{name}: {}", answer.text());
+        if let Some(field) = field {
+            assert!(answer.fields().iter().any(|named| named == field), "{name}: {}", answer.text());
+        }
+        if status == 405 {
+            assert!(
+                !answer.header("allow").is_empty() && !answer.header("allow").contains(method.as_str()),
+                "{name}"
+            );
+        }
+    }
+    for list in ["/events", "/subscriptions"] {
+        assert_eq!(
+            api.get(&format!("{list}?tenant=*")).await.value()["data"],
+            json!([]),
+            "nothing was stored"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_stays_small_however_much_is_wrong() {
+    let api = Api::new();
+    let mut body = json!({"x".repeat(10_000): 1, "event_types": vec![1; 1000]});
+    for number in 0..1000 {
+        body[number.to_string()] = json!(1);
+    }
+    let answer = api.post("/subscriptions", body).await;
+    assert_eq!(answer.problem(), (422, "target_not_allowed".into()));
+    assert!(answer.body.len() < 16 * 1024, "{}", answer.body.len());
+}

@@ -1,0 +1,14 @@
+//! The API as a client sees it, over the memory backends, through the router and through real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+mod bad_requests;
+mod harness;
+mod history;
+mod ingest;
+mod nesting;
+mod outage;
+mod patch;
+mod plain;
+mod publish;
+mod subscriptions;

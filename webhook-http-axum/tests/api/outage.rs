@@ -1,0 +1,224 @@
+//! A store that is away, and one that panics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use serde_json::json;
+use webhook_core::Webhooks;
+use webhook_core::error::{BackendError, BackendErrorKind};
+use webhook_core::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use webhook_core::memory::MemoryQueue;
+use webhook_core::model::{Attempt, Delivery, Subscription, Tenant};
+use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::store::{
+    AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter, EventRecord,
+    History, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    SubscriptionFilter, SubscriptionStore,
+};
+use webhook_core::testing::RecordingDeliverer;
+use webhook_http_axum::{Draining, HttpOptions, probes, router};
+
+use super::harness::{TARGET, request, send};
+
+/// Fails every call in the same way.
+#[derive(Debug, Clone, Copy)]
+enum Broken {
+    With(BackendErrorKind),
+    Panics,
+}
+
+type Answer<T> = Result<T, BackendError>;
+
+impl Broken {
+    fn fail<T>(self) -> Answer<T> {
+        match self {
+            Self::With(kind) => Err(BackendError::new(kind, "broken-backend", "anything", "internal text")),
+            Self::Panics => panic!("internal text"),
+        }
+    }
+}
+
+#[async_trait]
+impl SubscriptionStore for Broken {
+    async fn create(&self, _: &Subscription) -> Answer<Arc<Subscription>> {
+        self.fail()
+    }
+    async fn update(&self, _: &Subscription, _: u64) -> Answer<Changed> {
+        self.fail()
+    }
+    async fn delete(&self, _: &Tenant, _: SubscriptionId, _: Option<u64>) -> Answer<Changed> {
+        self.fail()
+    }
+    async fn get(&self, _: &[SubscriptionId]) -> Answer<Vec<Option<Arc<Subscription>>>> {
+        self.fail()
+    }
+    async fn list(
+        &self,
+        _: &SubscriptionFilter,
+        _: PageRequest<SubscriptionId>,
+    ) -> Answer<Page<Arc<Subscription>, SubscriptionId>> {
+        self.fail()
+    }
+    async fn snapshot(&self, _: &Tenant) -> Answer<Snapshot> {
+        self.fail()
+    }
+    async fn changes_since(&self, _: &Tenant, _: ConfigVersion) -> Answer<Option<Changes>> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl DeliveryStore for Broken {
+    async fn insert(&self, _: &[Insert], _: Option<&HandOff>) -> Answer<Vec<Inserted>> {
+        self.fail()
+    }
+    async fn load(&self, _: &[Load]) -> Answer<Vec<Option<Loaded>>> {
+        self.fail()
+    }
+    async fn record(&self, _: &[Record]) -> Answer<Vec<Recorded>> {
+        self.fail()
+    }
+    async fn cancel_deleted(&self, _: u32) -> Answer<u64> {
+        self.fail()
+    }
+    async fn owed(&self, _: Option<DeliveryId>, _: u32) -> Answer<Vec<Owed>> {
+        self.fail()
+    }
+    async fn prune(&self, _: Duration, _: u32) -> Answer<u64> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl Store for Broken {
+    fn own_queue(&self) -> Option<Arc<dyn JobQueue>> {
+        None
+    }
+    async fn ping(&self) -> Answer<()> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl History for Broken {
+    async fn events(&self, _: &EventFilter, _: PageRequest<EventId>) -> Answer<Page<EventRecord, EventId>> {
+        self.fail()
+    }
+    async fn event(&self, _: Option<&Tenant>, _: EventId) -> Answer<Option<EventRecord>> {
+        self.fail()
+    }
+    async fn payload(&self, _: Option<&Tenant>, _: EventId) -> Answer<Option<Bytes>> {
+        self.fail()
+    }
+    async fn deliveries(
+        &self,
+        _: &DeliveryFilter,
+        _: PageRequest<DeliveryId>,
+    ) -> Answer<Page<Delivery, DeliveryId>> {
+        self.fail()
+    }
+    async fn delivery(&self, _: Option<&Tenant>, _: DeliveryId) -> Answer<Option<Delivery>> {
+        self.fail()
+    }
+    async fn attempts(
+        &self,
+        _: &AttemptFilter,
+        _: PageRequest<AttemptId>,
+    ) -> Answer<Page<Attempt, AttemptId>> {
+        self.fail()
+    }
+    async fn attempts_of(&self, _: Option<&Tenant>, _: DeliveryId) -> Answer<Vec<Attempt>> {
+        self.fail()
+    }
+}
+
+fn engine(broken: Broken) -> Webhooks {
+    Webhooks::builder(Arc::new(broken))
+        .queue(Arc::new(MemoryQueue::new()))
+        .deliverer(Arc::new(RecordingDeliverer::new()))
+        .build()
+        .unwrap()
+}
+
+/// Every route that touches the store.
+fn requests() -> Vec<(Method, String, String)> {
+    let id = "0190c8f2-7d1e-7c3a-9b0e-2f4f6a8b0c1d";
+    let subscription = json!({"target_url": TARGET}).to_string();
+    let event = json!({"event_type": "a", "payload": 1});
+    let mut requests = vec![
+        (Method::POST, "/subscriptions".to_owned(), subscription.clone()),
+        (Method::PUT, format!("/subscriptions/{id}"), subscription),
+        (Method::PATCH, format!("/subscriptions/{id}"), "{}".to_owned()),
+        (Method::DELETE, format!("/subscriptions/{id}"), String::new()),
+        (Method::POST, "/events".to_owned(), event.to_string()),
+        (Method::POST, "/events/batch".to_owned(), json!({"events": [event, event, 7]}).to_string()),
+        (Method::POST, format!("/ingest/{id}"), "{}".to_owned()),
+    ];
+    for path in [
+        "/subscriptions",
+        "/subscriptions/ID",
+        "/subscriptions/ID/secret",
+        "/subscriptions/ID/attempts",
+        "/subscriptions/ID/deliveries",
+        "/events",
+        "/events/ID",
+        "/events/ID/payload",
+        "/deliveries",
+        "/deliveries/ID",
+        "/attempts",
+    ] {
+        requests.push((Method::GET, path.replace("ID", id), String::new()));
+    }
+    requests
+}
+
+/// Promise 15, as a client sees it.
+#[tokio::test]
+async fn a_store_that_is_away_is_503_with_retry_after_on_every_route() {
+    let json = [("content-type", "application/json")];
+    for kind in [BackendErrorKind::Unavailable, BackendErrorKind::Timeout] {
+        let broken = Broken::With(kind);
+        let app = router(engine(broken), Arc::new(broken), HttpOptions::new());
+        for (method, path, body) in requests() {
+            let answer = send(app.clone(), request(method.clone(), &path, &json, body)).await;
+            assert_eq!(answer.problem(), (503, "unavailable".into()), "{method} {path}");
+            assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{method} {path}");
+            assert!(!answer.text().contains("internal text") && !answer.text().contains("broken-backend"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_500_and_keeps_its_words_to_itself() {
+    let app = router(engine(Broken::Panics), Arc::new(Broken::Panics), HttpOptions::new());
+    for path in ["/events", "/deliveries", "/subscriptions"] {
+        let answer = send(app.clone(), request(Method::GET, path, &[], "")).await;
+        assert_eq!(answer.problem(), (500, "internal".into()), "{path}");
+        assert!(!answer.text().contains("internal text"));
+    }
+}
+
+#[tokio::test]
+async fn a_defect_of_the_store_is_500_without_its_text() {
+    let broken = Broken::With(BackendErrorKind::Corrupt);
+    let app = router(engine(broken), Arc::new(broken), HttpOptions::new());
+    let answer = send(app, request(Method::GET, "/deliveries", &[], "")).await;
+    assert_eq!(answer.problem(), (500, "internal".into()));
+    assert!(!answer.text().contains("internal text"));
+}
+
+#[tokio::test]
+async fn a_process_whose_store_is_away_is_healthy_and_not_ready() {
+    let app = probes(engine(Broken::With(BackendErrorKind::Unavailable)), Draining::new());
+    let health = send(app.clone(), request(Method::GET, "/health", &[], "")).await;
+    assert_eq!(health.status, 200);
+    let ready = send(app, request(Method::GET, "/ready", &[], "")).await;
+    assert_eq!(ready.status, 503);
+    let expected = json!({
+        "status": "unavailable", "checks": {"store": {"status": "down"}, "queue": {"status": "ok"}}
+    });
+    assert_eq!(ready.value(), expected);
+}

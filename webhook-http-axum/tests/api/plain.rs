@@ -1,0 +1,131 @@
+//! A store in memory that leaves to the API what a store may leave to it: it does not say why deliveries
+//! wait, and it yields in its look-ups, so that concurrent requests meet in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use webhook_core::error::BackendError;
+use webhook_core::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use webhook_core::memory::MemoryStore;
+use webhook_core::model::{Attempt, Delivery, Subscription, Tenant};
+use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::store::{
+    AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter, EventRecord,
+    History, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    SubscriptionFilter, SubscriptionStore,
+};
+
+#[derive(Debug)]
+pub(crate) struct PlainStore(pub(crate) MemoryStore);
+
+type Answer<T> = Result<T, BackendError>;
+
+fn without_reason(mut delivery: Delivery) -> Delivery {
+    if !delivery.state.status.is_finished() {
+        delivery.state.reason = None;
+    }
+    delivery
+}
+
+#[async_trait]
+impl SubscriptionStore for PlainStore {
+    async fn create(&self, subscription: &Subscription) -> Answer<Arc<Subscription>> {
+        self.0.create(subscription).await
+    }
+    async fn update(&self, subscription: &Subscription, expected: u64) -> Answer<Changed> {
+        self.0.update(subscription, expected).await
+    }
+    async fn delete(&self, tenant: &Tenant, id: SubscriptionId, expected: Option<u64>) -> Answer<Changed> {
+        self.0.delete(tenant, id, expected).await
+    }
+    async fn get(&self, ids: &[SubscriptionId]) -> Answer<Vec<Option<Arc<Subscription>>>> {
+        let found = self.0.get(ids).await;
+        tokio::task::yield_now().await;
+        found
+    }
+    async fn list(
+        &self,
+        filter: &SubscriptionFilter,
+        page: PageRequest<SubscriptionId>,
+    ) -> Answer<Page<Arc<Subscription>, SubscriptionId>> {
+        self.0.list(filter, page).await
+    }
+    async fn snapshot(&self, tenant: &Tenant) -> Answer<Snapshot> {
+        self.0.snapshot(tenant).await
+    }
+    async fn changes_since(&self, tenant: &Tenant, version: ConfigVersion) -> Answer<Option<Changes>> {
+        self.0.changes_since(tenant, version).await
+    }
+}
+
+#[async_trait]
+impl DeliveryStore for PlainStore {
+    async fn insert(&self, events: &[Insert], hand_off: Option<&HandOff>) -> Answer<Vec<Inserted>> {
+        self.0.insert(events, hand_off).await
+    }
+    async fn load(&self, deliveries: &[Load]) -> Answer<Vec<Option<Loaded>>> {
+        self.0.load(deliveries).await
+    }
+    async fn record(&self, results: &[Record]) -> Answer<Vec<Recorded>> {
+        self.0.record(results).await
+    }
+    async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
+        self.0.cancel_deleted(limit).await
+    }
+    async fn owed(&self, after: Option<DeliveryId>, limit: u32) -> Answer<Vec<Owed>> {
+        self.0.owed(after, limit).await
+    }
+    async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
+        self.0.prune(retention, limit).await
+    }
+}
+
+#[async_trait]
+impl Store for PlainStore {
+    fn own_queue(&self) -> Option<Arc<dyn JobQueue>> {
+        self.0.own_queue()
+    }
+    async fn ping(&self) -> Answer<()> {
+        self.0.ping().await
+    }
+}
+
+#[async_trait]
+impl History for PlainStore {
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        page: PageRequest<EventId>,
+    ) -> Answer<Page<EventRecord, EventId>> {
+        self.0.events(filter, page).await
+    }
+    async fn event(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<Option<EventRecord>> {
+        self.0.event(tenant, id).await
+    }
+    async fn payload(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<Option<Bytes>> {
+        self.0.payload(tenant, id).await
+    }
+    async fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        page: PageRequest<DeliveryId>,
+    ) -> Answer<Page<Delivery, DeliveryId>> {
+        let Page { items, next } = self.0.deliveries(filter, page).await?;
+        Ok(Page { items: items.into_iter().map(without_reason).collect(), next })
+    }
+    async fn delivery(&self, tenant: Option<&Tenant>, id: DeliveryId) -> Answer<Option<Delivery>> {
+        Ok(self.0.delivery(tenant, id).await?.map(without_reason))
+    }
+    async fn attempts(
+        &self,
+        filter: &AttemptFilter,
+        page: PageRequest<AttemptId>,
+    ) -> Answer<Page<Attempt, AttemptId>> {
+        self.0.attempts(filter, page).await
+    }
+    async fn attempts_of(&self, tenant: Option<&Tenant>, id: DeliveryId) -> Answer<Vec<Attempt>> {
+        self.0.attempts_of(tenant, id).await
+    }
+}
