@@ -61,6 +61,7 @@ pub struct Secret(Zeroizing<String>);
 impl Secret {
     /// Makes a secret from 32 random bytes: `whsec_` and their base64, fit for every scheme.
     #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "the one place that makes secrets")]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0_u8; GENERATED_BYTES]);
         rand::rng().fill_bytes(&mut bytes[..]);

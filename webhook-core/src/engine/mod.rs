@@ -13,16 +13,16 @@
 //!
 //! | part | owes |
 //! |---|---|
-//! | [`publish`] | valid events, matched against a configuration that the store confirms (promise 10) |
-//! | [`committer`] | one commit for all that gathered while the last one was in flight (promise 1) |
-//! | [`enqueuer`] | jobs for a queue apart from the store; may drop, the reconciler finds what is owed |
-//! | [`slots`] | how much may be in flight, by class of lane (promises 13 and 16) |
-//! | [`dispatcher`] | claims only what can start, loads it, and starts or settles it |
-//! | [`attempt`] | one exchange, whatever panics (promise 14) |
-//! | [`recorder`] | the result's row and the delivery's new state in one commit (promise 7), then settle |
-//! | [`keeper`] | leases that live as long as their attempts; attempts that are slow leave their slots |
-//! | [`requests`] | what a person asks of a delivery, decided on what is stored |
-//! | [`reconciler`] | nothing is forgotten (promise 2); finished events leave after the retention |
+//! | `publish` | valid events, matched against a configuration that the store confirms (promise 10) |
+//! | `committer` | one commit for all that gathered while the last one was in flight (promise 1) |
+//! | `enqueuer` | jobs for a queue apart from the store; may drop, the reconciler finds what is owed |
+//! | `slots` | how much may be in flight, by class of lane (promises 13 and 16) |
+//! | `dispatcher` | claims only what can start, loads it, and starts or settles it |
+//! | `attempt` | one exchange, whatever panics (promise 14) |
+//! | `recorder` | the result's row and the delivery's new state in one commit (promise 7), then settle |
+//! | `keeper` | leases that live as long as their attempts; attempts that are slow leave their slots |
+//! | `requests` | what a person asks of a delivery, decided on what is stored |
+//! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
 

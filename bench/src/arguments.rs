@@ -1,0 +1,142 @@
+//! The command line: every number bounded, so that a typing error costs an error message and not an afternoon.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::setting::Setting;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// The server's binary; only the raw limit can be measured without.
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) runs: u32,
+    /// Events in a saturated run.
+    pub(crate) events: usize,
+    /// Requests at once.
+    pub(crate) concurrency: usize,
+    /// The server's `--max-in-flight`; none: its own default.
+    pub(crate) max_in_flight: Option<u32>,
+    /// For one run, from the first measured request to the last delivery settled.
+    pub(crate) deadline: Duration,
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Run(Arguments),
+    Help(String),
+}
+
+const HELP: &str = "\
+Usage: webhook-bench --server PATH [OPTIONS]
+
+  --server PATH       the binary of webhook-server
+  --settings A,B,…    which settings (default: one,batch,paced,fan-out,fail-first)
+  --runs N            rounds; medians are printed (default 3, 1 to 50)
+  --events N          events in a saturated run (default 30000, 100 to 1000000)
+  --concurrency N     requests at once (default 64, 1 to 1024)
+  --max-in-flight N   the server's --max-in-flight (default: the server's own)
+  --deadline SECONDS  for one run (default 120, 1 to 3600)
+  --quick             one round of 2000 events: to see that it works, not to quote
+
+";
+
+pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, String> {
+    let mut parsed = Arguments {
+        server: None,
+        settings: Setting::DEFAULT.to_vec(),
+        runs: 3,
+        events: 30_000,
+        concurrency: 64,
+        max_in_flight: None,
+        deadline: Duration::from_secs(120),
+        quick: false,
+    };
+    let mut arguments = arguments;
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
+        match flag.as_str() {
+            "--help" | "-h" => return Ok(Parsed::Help(format!("{HELP}{}", Setting::list()))),
+            "--quick" => {
+                parsed.quick = true;
+                (parsed.runs, parsed.events) = (1, 2_000);
+            }
+            "--server" => parsed.server = Some(PathBuf::from(value()?)),
+            "--settings" => match value()?.as_str() {
+                "help" => return Ok(Parsed::Help(Setting::list())),
+                names => parsed.settings = settings(names)?,
+            },
+            "--runs" => parsed.runs = bounded(&flag, &value()?, 1, 50)?,
+            "--events" => parsed.events = bounded(&flag, &value()?, 100, 1_000_000)?,
+            "--concurrency" => parsed.concurrency = bounded(&flag, &value()?, 1, 1_024)?,
+            "--max-in-flight" => {
+                parsed.max_in_flight = Some(bounded(&flag, &value()?, 1, 100_000)?);
+            }
+            "--deadline" => {
+                parsed.deadline = Duration::from_secs(bounded(&flag, &value()?, 1, 3_600)?);
+            }
+            other => return Err(format!("unknown option {other}; see --help")),
+        }
+    }
+    if parsed.server.is_none() && !parsed.settings.is_empty() {
+        return Err("--server is missing; without it only `--settings raw` can be measured".into());
+    }
+    Ok(Parsed::Run(parsed))
+}
+
+fn settings(names: &str) -> Result<Vec<Setting>, String> {
+    let named: Result<Vec<Setting>, String> = names
+        .split(',')
+        .map(|name| {
+            Setting::named(name.trim())
+                .ok_or_else(|| format!("--settings: no `{name}`; `--settings help` lists them"))
+        })
+        .collect();
+    // The limits are measured in any case.
+    Ok(named?.into_iter().filter(|setting| !Setting::LIMITS.contains(setting)).collect())
+}
+
+fn bounded<T>(flag: &str, value: &str, least: T, most: T) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
+{
+    let number = value.parse::<T>().ok().filter(|number| *number >= least && *number <= most);
+    number.ok_or_else(|| format!("{flag} takes a number from {least} to {most}, not `{value}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Parsed, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn run(line: &str) -> Arguments {
+        match parsed(line) {
+            Ok(Parsed::Run(arguments)) => arguments,
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_number_after_quick_holds() {
+        let arguments = run("--server x --quick --events 500");
+        assert_eq!((arguments.runs, arguments.events), (1, 500));
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_and_unknown_names_are_refused() {
+        assert!(parsed("--server x --runs 0").is_err());
+        assert!(parsed("--server x --events many").is_err());
+        assert!(parsed("--server x --settings one,two").is_err());
+        assert!(parsed("--server").is_err());
+    }
+
+    #[test]
+    fn the_raw_limit_alone_needs_no_server() {
+        assert!(run("--settings raw").settings.is_empty());
+        assert!(parsed("--settings one").is_err());
+    }
+}

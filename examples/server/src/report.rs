@@ -1,0 +1,37 @@
+//! How a command that cannot go on says so: one line on stderr, and an exit code.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::terminal::escaped;
+
+/// Why a command ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It was called wrongly: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Something that it needs is not there: exit code 1.
+    #[error("{0}")]
+    Start(String),
+}
+
+impl Failure {
+    /// A failure of the surroundings, with what caused it.
+    pub(crate) fn start(error: impl Display) -> Self {
+        Self::Start(error.to_string())
+    }
+
+    /// Writes the line and gives the exit code.
+    pub(crate) fn print(&self) -> ExitCode {
+        let text = self.to_string();
+        // Escaped, as values come from outside: whatever they hold, it stays one line.
+        // With stderr gone there is nobody left to tell.
+        let _ = writeln!(std::io::stderr(), "webhook-server: {}", escaped(&text));
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Start(_) => ExitCode::FAILURE,
+        }
+    }
+}

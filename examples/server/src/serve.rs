@@ -1,0 +1,61 @@
+//! `webhook-server serve`: the service until a signal stops it.
+
+use serde_json::json;
+use webhook_core::time::{Clock as _, SystemClock};
+
+use crate::config::{LogFormat, ServeConfig};
+use crate::logging;
+use crate::report::Failure;
+use crate::service::{Service, block_on};
+use crate::signals::{Signals, stop_requested};
+use crate::terminal::{Screen, escaped};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When something that is needed to start is not there.
+pub(crate) fn run(config: &ServeConfig) -> Result<(), Failure> {
+    logging::init(config.log_format, config.log.clone());
+    // Every attempt in flight and every client is a file to the system, and the usual limit of 1,024 is less than
+    // the default concurrency and its idle connections need. Where it cannot be raised, the server still works.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    block_on(async {
+        // Caught from here on: a signal during the start is not lost.
+        let mut signals = Signals::new().map_err(Failure::start)?;
+        let service = Service::start(config).await?;
+        announce(config, &service);
+        stop_requested(&mut signals).await;
+        let grace = config.shutdown_grace;
+        tracing::info!(in_flight = service.webhooks.in_flight(), ?grace, "stopping; once more stops at once");
+        service.stop(grace).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// The one line that a person or a program waits for. Not a log line: a filter must not hide it.
+fn announce(config: &ServeConfig, service: &Service) {
+    let url = format!("http://{}", service.address);
+    let database = config.database.to_string();
+    let line = match config.log_format {
+        LogFormat::Pretty => {
+            let database = escaped(&database);
+            format!("webhook-server {VERSION} listening on {url} (API: {url}/api/v1, database: {database})")
+        }
+        LogFormat::Json => json!({
+            "timestamp": SystemClock.now(),
+            "level": "INFO",
+            "message": "listening",
+            "url": url,
+            "database": database,
+            "version": VERSION,
+        })
+        .to_string(),
+    };
+    // A server whose stdout is closed serves all the same.
+    let _ = Screen::stdout().line(line);
+}

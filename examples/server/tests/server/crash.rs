@@ -1,0 +1,170 @@
+//! What survives: `kill -9` and SIGTERM in the middle of work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::api::Api;
+use crate::support::eventually;
+use crate::support::process::Process;
+use crate::support::receiver::Receiver;
+
+const EVENTS: usize = 2_000;
+const PUBLISHERS: usize = 16;
+/// As `--concurrency`: no more than this is on the wire or not yet recorded.
+const CONCURRENCY: usize = 32;
+
+fn serve(directory: &tempfile::TempDir) -> Process {
+    let url = format!("sqlite://{}", directory.path().join("webhooks.db").display());
+    let concurrency = CONCURRENCY.to_string();
+    Process::start(&[
+        "--listen=127.0.0.1:0",
+        "--allow-cidr=127.0.0.1/32",
+        "--database-url",
+        &url,
+        "--concurrency",
+        &concurrency,
+        "--max-in-flight=64",
+        "--lease=2s",
+        "--log=warn",
+    ])
+}
+
+/// Publishes events from several tasks, as a careful producer does: what was not acknowledged is published again,
+/// with the same idempotency key.
+#[derive(Debug, Clone)]
+struct Publishers {
+    to_do: Arc<Mutex<Vec<usize>>>,
+    acknowledged: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Publishers {
+    fn new() -> Self {
+        Self { to_do: Arc::new(Mutex::new((0..EVENTS).rev().collect())), acknowledged: Arc::default() }
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Starts all publishers against this server; each ends when there is nothing to do or the server is gone.
+    fn start(&self, api: &Api) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for _ in 0..PUBLISHERS {
+            let (this, api) = (self.clone(), api.clone());
+            tasks.spawn(async move {
+                while let Some(n) = this.take() {
+                    let Some(id) = api.publish_once(&format!("event-{n}"), "order.created", &json!(n)).await
+                    else {
+                        return this.to_do.lock().unwrap().push(n);
+                    };
+                    let earlier = this.acknowledged.lock().unwrap().insert(id, n);
+                    assert_eq!(earlier, None, "two events with one id");
+                }
+            });
+        }
+        tasks
+    }
+
+    fn take(&self) -> Option<usize> {
+        self.to_do.lock().unwrap().pop()
+    }
+
+    async fn until_acknowledged(&self, events: usize) {
+        eventually("so many are acknowledged", async || (self.acknowledged() >= events).then_some(())).await;
+    }
+
+    /// Checks that every event was acknowledged and arrived and nothing else did, and tells how many requests were
+    /// more than one for an event.
+    fn against(&self, receiver: &Receiver) -> usize {
+        let times = receiver.times();
+        let acknowledged = self.acknowledged.lock().unwrap();
+        assert_eq!(acknowledged.len(), EVENTS, "acknowledged");
+        let lost: Vec<_> = acknowledged.keys().filter(|id| !times.contains_key(*id)).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        assert_eq!(times.len(), EVENTS, "events that nobody published, or published twice");
+        times.values().map(|times| times - 1).sum()
+    }
+}
+
+async fn finish<T: 'static>(mut tasks: JoinSet<T>) {
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("a publisher does not panic");
+    }
+}
+
+/// Promises 1, 2, 8 and 11 over a real `kill -9`: what was acknowledged arrives, and what arrives twice was on the
+/// wire or unrecorded when the process died.
+async fn kill_round(round: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(Duration::from_millis(5)).await;
+    let publishers = Publishers::new();
+
+    let mut server = serve(&directory);
+    let api = Api::new(server.url());
+    api.subscribe(&receiver.url, &[]).await;
+    let tasks = publishers.start(&api);
+    // Somewhere in the middle, somewhere else in every round.
+    publishers.until_acknowledged(200 + round * 337 % 1_000).await;
+    server.kill();
+    finish(tasks).await;
+    let (before, arrived) = (publishers.acknowledged(), receiver.count());
+    assert!(before < EVENTS, "round {round}: it was not killed in the middle");
+
+    let mut server = serve(&directory);
+    let api = Api::new(server.url());
+    finish(publishers.start(&api)).await;
+    api.all_finished().await;
+    let duplicates = publishers.against(&receiver);
+    assert!(duplicates <= CONCURRENCY, "round {round}: {duplicates} sent again");
+
+    let attempts = api.get("/api/v1/attempts?outcome=failed&limit=1").await.expect("an answer").json();
+    assert_eq!(attempts["data"], json!([]), "round {round}: nothing failed, some may be unknown");
+    println!(
+        "round {round}: killed after {before} of {EVENTS} acknowledged and {arrived} arrived; none lost, \
+         {duplicates} sent again"
+    );
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+}
+
+/// One round, or as many as `KILL_ROUNDS` says.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_every_acknowledged_event_arrives() {
+    let rounds = std::env::var("KILL_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    for round in 1..=rounds {
+        kill_round(round).await;
+    }
+}
+
+/// Promise 17: a stop under load finishes what is in flight and hands the rest back, so nothing is lost, nothing is
+/// sent twice, and nothing waits for a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(Duration::from_millis(20)).await;
+    let publishers = Publishers::new();
+
+    let mut server = serve(&directory);
+    let api = Api::new(server.url());
+    api.subscribe(&receiver.url, &[]).await;
+    let tasks = publishers.start(&api);
+    publishers.until_acknowledged(500).await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+    finish(tasks).await;
+    assert!(publishers.acknowledged() < EVENTS, "it was not stopped in the middle");
+
+    let mut server = serve(&directory);
+    let api = Api::new(server.url());
+    finish(publishers.start(&api)).await;
+    api.all_finished().await;
+    assert_eq!(publishers.against(&receiver), 0, "sent twice");
+    let attempts =
+        api.get("/api/v1/attempts?outcome=failed,unknown&limit=1").await.expect("an answer").json();
+    assert_eq!(attempts["data"], json!([]), "every attempt was recorded as what it was");
+}

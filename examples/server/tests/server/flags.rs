@@ -1,0 +1,133 @@
+//! Called wrongly: exit code 2, and one line that says what is wrong with what.
+
+use crate::support::process::{Process, binary};
+
+/// Runs to the end and gives exit code and stderr.
+fn refused(command: &mut std::process::Command) -> (i32, Vec<String>) {
+    let mut process = Process::spawn(command);
+    let status = process.ended();
+    assert_eq!(process.stdout(), Vec::<String>::new(), "stdout is not for errors");
+    (status.code().expect("an exit code"), process.stderr())
+}
+
+#[test]
+fn a_bad_value_is_one_line_that_names_flag_value_and_what_is_accepted() {
+    // flag, value, part of what is accepted
+    let table = [
+        ("--listen", "8080", "127.0.0.1:8080"),
+        ("--listen", "0.0.0.0:8080", "loopback"),
+        ("--listen", "[::]:8080", "loopback"),
+        ("--listen", "127.0.0.1:99999", "127.0.0.1:8080"),
+        ("--database-url", "webhooks.db", "sqlite://PATH"),
+        ("--database-url", "sqlite://", "sqlite://PATH"),
+        ("--allow-cidr", "10.0.0.0/33", "10.0.0.0/8"),
+        ("--https-only", "perhaps", "true or false"),
+        ("--concurrency", "0", "from 1 to"),
+        ("--concurrency", "many", "from 1 to"),
+        ("--max-in-flight", "-1", "from 1 to"),
+        ("--timeout", "15", "ms, s, m, h or d"),
+        ("--timeout", "0", "from 100ms to"),
+        ("--retry", "sometimes", "schedule:"),
+        ("--retry", "schedule:10s,soon", "10s"),
+        ("--retry", "exponential:10s", "attempts=7"),
+        ("--lease", "1ms", "from 100ms to"),
+        ("--retention", "3 days", "0 to keep everything"),
+        ("--max-payload", "1M", "KiB"),
+        ("--max-payload", "0", "from 1 byte to"),
+        ("--migrate", "no", "true or false"),
+        ("--log-format", "xml", "pretty or json"),
+        ("--log", "loud", "error, warn, info"),
+        ("--shutdown-grace", "-1s", "10s"),
+    ];
+    for (flag, value, accepted) in table {
+        let argument = format!("{flag}={value}");
+        for words in [vec![argument.as_str()], vec!["serve", argument.as_str()]] {
+            let (code, lines) = refused(&mut binary(&words));
+            assert_eq!((code, lines.len()), (2, 1), "{words:?}: {lines:#?}");
+            assert!(lines[0].contains(flag), "the flag: {lines:#?}");
+            assert!(lines[0].contains(value), "the value: {lines:#?}");
+            assert!(lines[0].contains(accepted), "what is accepted: {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_of_the_environment_names_flag_and_variable() {
+    let table = [
+        ("WEBHOOK_LISTEN", "--listen", "example.com:80"),
+        ("DATABASE_URL", "--database-url", "webhooks"),
+        ("WEBHOOK_ALLOW_CIDRS", "--allow-cidr", "10.0.0.0/8,nonsense"),
+        ("WEBHOOK_HTTPS_ONLY", "--https-only", "perhaps"),
+        ("WEBHOOK_CONCURRENCY", "--concurrency", "x"),
+        ("WEBHOOK_MAX_IN_FLIGHT", "--max-in-flight", "x"),
+        ("WEBHOOK_TIMEOUT", "--timeout", "15"),
+        ("WEBHOOK_RETRY", "--retry", "x"),
+        ("WEBHOOK_LEASE", "--lease", "x"),
+        ("WEBHOOK_RETENTION", "--retention", "x"),
+        ("WEBHOOK_MAX_PAYLOAD", "--max-payload", "x"),
+        ("WEBHOOK_MIGRATE", "--migrate", "x"),
+        ("WEBHOOK_LOG_FORMAT", "--log-format", "x"),
+        ("WEBHOOK_LOG", "--log", "x"),
+        ("WEBHOOK_SHUTDOWN_GRACE", "--shutdown-grace", "x"),
+    ];
+    for (variable, flag, value) in table {
+        let (code, lines) = refused(binary(&[]).env(variable, value));
+        assert_eq!((code, lines.len()), (2, 1), "{variable}: {lines:#?}");
+        assert!([variable, flag, value].iter().all(|part| lines[0].contains(part)), "{variable}: {lines:#?}");
+    }
+}
+
+#[test]
+fn an_unknown_word_is_one_line_too() {
+    let table: [(&[&str], &str); 8] = [
+        (&["--time-out", "3s"], "--time-out"),
+        (&["--api-key", "0123456789abcdef"], "--api-key"),
+        (&["serve", "--role", "api"], "--role"),
+        (&["--timeout"], "--timeout"),
+        (&["--timeout", "1s", "--timeout", "2s"], "--timeout"),
+        (&["sevre"], "sevre"),
+        (&["listen", "--port", "70000"], "--port"),
+        (&["demo", "--seconds", "soon"], "--seconds"),
+    ];
+    for (words, named) in table {
+        let (code, lines) = refused(&mut binary(words));
+        assert_eq!((code, lines.len()), (2, 1), "{words:?}: {lines:#?}");
+        assert!(lines[0].contains(named), "{words:?}: {lines:#?}");
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_with_a_word_about_it() {
+    let (code, lines) = refused(&mut binary(&["--database-url", "postgres://webhooks:hunter2@db/webhooks"]));
+    assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+    assert!(lines[0].contains("--database-url") && lines[0].contains("later release"), "{lines:#?}");
+    assert!(!lines[0].contains("hunter2"), "a password is not repeated: {lines:#?}");
+
+    let (code, lines) = refused(binary(&[]).env("WEBHOOK_API_KEYS", "acme:0123456789abcdef"));
+    assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+    assert!(lines[0].contains("WEBHOOK_API_KEYS") && !lines[0].contains("0123456789abcdef"), "{lines:#?}");
+}
+
+#[test]
+fn a_secret_is_never_repeated() {
+    let (code, lines) = refused(&mut binary(&["listen", "--secret", "whsec_tooshort"]));
+    assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+    assert!(lines[0].contains("--secret") && !lines[0].contains("tooshort"), "{lines:#?}");
+}
+
+#[test]
+fn a_value_cannot_forge_a_second_line() {
+    let (code, lines) = refused(&mut binary(&["--timeout", "1s\nwebhook-server: all is well \x1b[2J"]));
+    assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+    assert!(!lines[0].contains('\x1b'), "{lines:#?}");
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for (word, part) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let mut process = Process::start(&[word]);
+        assert!(process.ended().success());
+        assert!(process.stdout().iter().any(|line| line.contains(part)), "{word}: {:#?}", process.stdout());
+        assert_eq!(process.stderr(), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,168 @@
+//! `webhook-server serve` from a subscription to a verified delivery, and its stop.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+use rustix::process::Signal;
+use serde_json::json;
+use standardwebhooks::Webhook;
+
+use crate::support::api::Api;
+use crate::support::eventually;
+use crate::support::process::Process;
+use crate::support::receiver::{Receiver, Silent};
+
+fn serve(directory: &tempfile::TempDir, more: &[&str]) -> Process {
+    let url = format!("sqlite://{}", directory.path().join("webhooks.db").display());
+    let base = ["--listen", "127.0.0.1:0", "--allow-cidr", "127.0.0.1/32", "--database-url", &url];
+    Process::start(&[&base, more].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_delivered_byte_for_byte_and_signed_by_standard_webhooks() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = serve(&directory, &[]);
+    let api = Api::new(server.url());
+    let receiver = Receiver::start(Duration::ZERO).await;
+    let (_, secret) = api.subscribe(&receiver.url, &["order.*"]).await;
+
+    let body = r#"{"event_type":"order.paid","payload":{"b": 1.50,  "a":"€"}}"#;
+    let json = [("content-type", "application/json")];
+    let answer = api.send(Method::POST, "/api/v1/events", &json, body).await.expect("an answer");
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let accepted = answer.json();
+    assert_eq!((&accepted["delivery_count"], &accepted["duplicate"]), (&json!(1), &json!(false)));
+
+    eventually("the delivery", async || (receiver.count() == 1).then_some(())).await;
+    let got = receiver.got().remove(0);
+    assert_eq!(got.path, "/hooks");
+    assert_eq!(got.body, r#"{"b": 1.50,  "a":"€"}"#);
+    assert_eq!(got.header("webhook-id"), accepted["id"].as_str().unwrap());
+    assert_eq!(got.header("webhook-event-type"), "order.paid");
+    assert_eq!(got.header("webhook-attempt"), "1");
+    assert_eq!(got.header("content-type"), "application/json");
+    let agent = format!("webhook-server/{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(got.header("user-agent"), agent);
+    Webhook::new(&secret).unwrap().verify(&got.body, &got.headers).expect("a good signature");
+
+    let delivery = format!("/api/v1/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
+    let shown = eventually("the result is recorded", async || {
+        let shown = api.get(&delivery).await?.json();
+        (shown["status"] == "succeeded").then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["attempts"][0]["status_code"], 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_settings_reach_the_engine() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = ["--max-payload", "64", "--retry", "schedule:100ms", "--timeout", "200ms"];
+    let mut server = serve(&directory, &more);
+    let api = Api::new(server.url());
+    let silent = Silent::start().await;
+    api.subscribe(&silent.url, &[]).await;
+
+    let large = json!({"event_type": "a", "payload": "x".repeat(65)});
+    assert_eq!(api.post("/api/v1/events", &large).await.expect("an answer").status, 413);
+
+    let answer = api.post("/api/v1/events", &json!({"event_type": "a", "payload": 1})).await.unwrap().json();
+    let delivery = format!("/api/v1/deliveries/{}", answer["deliveries"][0]["id"].as_str().unwrap());
+    let shown = eventually("two attempts that timed out", async || {
+        let shown = api.get(&delivery).await?.json();
+        (shown["status"] == "exhausted").then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["attempt_count"], 2);
+    assert_eq!(shown["last_error"]["kind"], "timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loopback_is_no_target_unless_a_range_allows_it() {
+    let mut server = Process::start(&["--listen", "127.0.0.1:0", "--database-url", "memory:"]);
+    let api = Api::new(server.url());
+    for target in ["http://127.0.0.1:9000/", "http://localhost:9000/", "http://[::1]/"] {
+        let answer = api.post("/api/v1/subscriptions", &json!({"target_url": target})).await.unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["code"]),
+            (422, &json!("target_not_allowed")),
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_page_are_at_the_root_and_the_rest_is_a_problem() {
+    let mut server = Process::start(&["--listen", "127.0.0.1:0", "--database-url", "memory:"]);
+    let api = Api::new(server.url());
+    let health = api.get("/health").await.unwrap();
+    assert_eq!((health.status.as_u16(), &health.json()["status"]), (200, &json!("ok")));
+    assert_eq!(api.get("/ready").await.unwrap().status, 200);
+    let page = api.get("/").await.unwrap();
+    assert!(page.status == 200 && page.body.windows(7).any(|part| part == b"/api/v1"), "{:?}", page.body);
+    for path in ["/nothing", "/api/v1/nothing", "/api/v2"] {
+        let answer = api.get(path).await.unwrap();
+        assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!("not_found")), "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+    }
+    let other =
+        api.send(Method::GET, "/api/v1/subscriptions", &[("host", "evil.example")], "").await.unwrap();
+    assert_eq!(other.status, 403, "a name that was rebound to loopback");
+}
+
+/// Promise 17: while an attempt is in flight the server drains, says so, and takes nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_stops_ready_says_draining_and_nothing_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = serve(&directory, &["--shutdown-grace", "20s"]);
+    let api = Api::new(server.url());
+    let slow = Receiver::start(Duration::from_secs(3)).await;
+    api.subscribe(&slow.url, &[]).await;
+    let id = api.publish("a", &json!(1)).await.expect("acknowledged");
+    eventually("it is on the wire", async || (slow.count() == 1).then_some(())).await;
+
+    server.signal(Signal::TERM);
+    let ready = eventually("it drains", async || {
+        let ready = api.get("/ready").await?;
+        (ready.status == 503).then_some(ready)
+    })
+    .await;
+    assert_eq!(ready.json()["status"], "draining");
+    let refused =
+        api.post("/api/v1/events", &json!({"event_type": "a", "payload": 2})).await.expect("an answer");
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (503, &json!("unavailable")));
+    assert!(refused.headers.contains_key("retry-after"));
+
+    assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+    assert_eq!(slow.times(), [(id.clone(), 1)].into());
+
+    // What was in flight was recorded: the next server has nothing to do.
+    let mut server = serve(&directory, &[]);
+    let api = Api::new(server.url());
+    let event = api.get(&format!("/api/v1/events/{id}")).await.expect("an answer").json();
+    assert_eq!(event["deliveries"][0]["status"], "succeeded");
+    assert_eq!(slow.count(), 1);
+}
+
+#[test]
+fn idle_connections_and_half_sent_requests_do_not_hold_up_a_stop() {
+    let mut server =
+        Process::start(&["--listen=127.0.0.1:0", "--database-url=memory:", "--shutdown-grace=2s"]);
+    let address = server.url().trim_start_matches("http://").to_owned();
+    let mut idle = TcpStream::connect(&address).unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let untouched = TcpStream::connect(&address).unwrap();
+    let mut half = TcpStream::connect(&address).unwrap();
+    half.write_all(b"GET /health HTT").unwrap();
+
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    drop((idle, untouched, half));
+}

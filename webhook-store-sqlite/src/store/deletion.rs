@@ -1,0 +1,140 @@
+//! Deleting a subscription: at once what must be at once, the rest in batches.
+//!
+//! [`delete`] marks it, holds its lane and raises the configuration version in one commit: nothing starts
+//! after it. Its unfinished deliveries are cancelled by [`cancel_deleted`], which is asked for until it
+//! answers 0; the mark `draining` makes the work survive restarts and costs nothing when there is none.
+
+use std::collections::HashMap;
+
+use webhook_core::id::{DeliveryId, SubscriptionId};
+use webhook_core::model::Tenant;
+use webhook_core::queue::Hold;
+use webhook_core::store::Changed;
+
+use super::{insert, subscriptions};
+use crate::codec::{self, Document, signed};
+use crate::error::Fault;
+use crate::queue::jobs;
+use crate::sql::{Bulk, nothing};
+use crate::writer::Tx;
+
+static CANCEL: Bulk = Bulk::new(
+    "WITH p (now) AS (SELECT ?)
+     UPDATE webhooks_deliveries SET status = 'cancelled', reason = 'subscription_deleted',
+         revision = revision + 1, request = NULL, next_attempt_at = NULL, finished_at = (SELECT now FROM p)
+     WHERE status IN ('pending', 'retrying') AND id IN (",
+    1,
+    ") RETURNING event",
+);
+static END_TURNS: Bulk = Bulk::new("DELETE FROM webhooks_turns WHERE delivery IN (", 1, ")");
+static FORGET_REQUESTS: Bulk = Bulk::new(
+    "UPDATE webhooks_deliveries SET request = NULL, next_attempt_at = NULL, revision = revision + 1
+     WHERE request IS NOT NULL AND id IN (",
+    1,
+    ")",
+);
+
+pub(super) async fn delete(
+    tx: &mut Tx<'_>,
+    tenant: Tenant,
+    id: SubscriptionId,
+    expected: Option<u64>,
+) -> Result<Changed, Fault> {
+    let Some(stored) = subscriptions::find(tx, &tenant, id).await? else { return Ok(Changed::NotFound) };
+    if expected.is_some_and(|expected| expected != stored.version) {
+        return Ok(Changed::VersionMismatch { current: stored.version });
+    }
+    let config = subscriptions::raise(tx, &tenant).await?;
+    sqlx::query(
+        "UPDATE webhooks_subscriptions SET deleted_at = ?, draining = 1, config_version = ?, secrets = ?
+         WHERE id = ?",
+    )
+    .bind(tx.now)
+    .bind(signed(config))
+    .bind(Document::without_secrets(&stored)?.secrets)
+    .bind(&id.as_bytes()[..])
+    .execute(&mut *tx.conn)
+    .await?;
+    let mut settings = subscriptions::settings(&stored);
+    settings.version += 1;
+    settings.hold = Some(Hold::Deleted);
+    tx.memory.lane_mut(id).configure(&settings, tx.now);
+    Ok(Changed::Done(stored))
+}
+
+/// A delivery of a deleted subscription is unfinished, again or still: it will be cancelled.
+pub(super) async fn drain(tx: &mut Tx<'_>, id: SubscriptionId) -> Result<(), Fault> {
+    sqlx::query("UPDATE webhooks_subscriptions SET draining = 1 WHERE id = ? AND deleted_at IS NOT NULL")
+        .bind(&id.as_bytes()[..])
+        .execute(&mut *tx.conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn cancel_deleted(tx: &mut Tx<'_>, limit: u32) -> Result<u64, Fault> {
+    let mut cancelled = 0;
+    while cancelled < u64::from(limit) {
+        let next =
+            sqlx::query("SELECT id FROM webhooks_subscriptions WHERE draining = 1 ORDER BY id LIMIT 1")
+                .fetch_optional(&mut *tx.conn)
+                .await?;
+        let Some(row) = next else { break };
+        let subscription = codec::subscription_id(&row, "id")?;
+        let left = i64::from(limit) - i64::try_from(cancelled).unwrap_or(i64::MAX);
+        let ids = unfinished(tx, subscription, left).await?;
+        if ids.is_empty() {
+            sqlx::query("UPDATE webhooks_subscriptions SET draining = 0 WHERE id = ?")
+                .bind(&subscription.as_bytes()[..])
+                .execute(&mut *tx.conn)
+                .await?;
+            continue;
+        }
+        cancelled += cancel(tx, &ids).await?;
+    }
+    Ok(cancelled)
+}
+
+/// Up to `limit` deliveries of a subscription that have a job or wait for their turn.
+async fn unfinished(
+    tx: &mut Tx<'_>,
+    subscription: SubscriptionId,
+    limit: i64,
+) -> Result<Vec<DeliveryId>, Fault> {
+    let mut ids = tx.memory.leased_in(subscription);
+    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let rows = sqlx::query(
+        "SELECT id FROM (SELECT id FROM webhooks_jobs WHERE lane = ?1 AND leased = 0 LIMIT ?2)
+         UNION SELECT delivery FROM (SELECT delivery FROM webhooks_turns WHERE subscription = ?1 LIMIT ?2)
+         LIMIT ?2",
+    )
+    .bind(&subscription.as_bytes()[..])
+    .bind(limit - i64::try_from(ids.len()).unwrap_or(limit))
+    .fetch_all(&mut *tx.conn)
+    .await?;
+    for row in &rows {
+        let id = codec::delivery_id(row, "id")?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+async fn cancel(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<u64, Fault> {
+    let now = tx.now;
+    let rows = CANCEL
+        .fetch(tx.conn, ids, |query| query.bind(now), |query, id| query.bind(&id.as_bytes()[..]))
+        .await?;
+    let mut events = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        events.insert(codec::int(row, "event")?, now);
+    }
+    insert::finished(tx, &events.into_iter().collect::<Vec<_>>()).await?;
+    FORGET_REQUESTS.run(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    END_TURNS.run(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    for id in ids {
+        tx.memory.end(id);
+    }
+    jobs::remove(tx, ids).await?;
+    Ok(rows.len() as u64)
+}

@@ -1,0 +1,129 @@
+//! The store's traits on [`SqliteStore`], each method in the module of its name.
+
+mod deletion;
+mod history;
+mod insert;
+mod load;
+mod prune;
+mod record;
+mod subscriptions;
+mod turns;
+
+pub(crate) use insert::Desk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use webhook_core::error::BackendError;
+use webhook_core::id::{DeliveryId, SubscriptionId};
+use webhook_core::model::{Subscription, Tenant};
+use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::store::{
+    Changed, Changes, ConfigVersion, DeliveryStore, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest,
+    Record, Recorded, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
+};
+
+use crate::open::SqliteStore;
+
+#[async_trait]
+impl SubscriptionStore for SqliteStore {
+    async fn create(&self, subscription: &Subscription) -> Result<Arc<Subscription>, BackendError> {
+        let subscription = subscription.clone();
+        self.writer.run("create", move |tx| subscriptions::create(tx, subscription).boxed()).await
+    }
+
+    async fn update(&self, subscription: &Subscription, expected: u64) -> Result<Changed, BackendError> {
+        let subscription = subscription.clone();
+        self.writer.run("update", move |tx| subscriptions::update(tx, subscription, expected).boxed()).await
+    }
+
+    async fn delete(
+        &self,
+        tenant: &Tenant,
+        id: SubscriptionId,
+        expected: Option<u64>,
+    ) -> Result<Changed, BackendError> {
+        let tenant = tenant.clone();
+        self.writer.run("delete", move |tx| deletion::delete(tx, tenant, id, expected).boxed()).await
+    }
+
+    async fn get(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<Arc<Subscription>>>, BackendError> {
+        subscriptions::get(self, ids).await.map_err(|fault| fault.during("get"))
+    }
+
+    async fn list(
+        &self,
+        filter: &SubscriptionFilter,
+        page: PageRequest<SubscriptionId>,
+    ) -> Result<Page<Arc<Subscription>, SubscriptionId>, BackendError> {
+        subscriptions::list(self, filter, page).await.map_err(|fault| fault.during("list"))
+    }
+
+    async fn snapshot(&self, tenant: &Tenant) -> Result<Snapshot, BackendError> {
+        subscriptions::snapshot(self, tenant).await.map_err(|fault| fault.during("snapshot"))
+    }
+
+    async fn changes_since(
+        &self,
+        tenant: &Tenant,
+        version: ConfigVersion,
+    ) -> Result<Option<Changes>, BackendError> {
+        subscriptions::changes_since(self, tenant, version)
+            .await
+            .map(Some)
+            .map_err(|fault| fault.during("changes_since"))
+    }
+}
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn insert(
+        &self,
+        events: &[Insert],
+        hand_off: Option<&HandOff>,
+    ) -> Result<Vec<Inserted>, BackendError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (events, hand_off) = (events.to_vec(), hand_off.cloned());
+        self.writer.run("insert", move |tx| insert::insert(tx, events, hand_off).boxed()).await
+    }
+
+    async fn load(&self, deliveries: &[Load]) -> Result<Vec<Option<Loaded>>, BackendError> {
+        load::load(self, deliveries).await.map_err(|fault| fault.during("load"))
+    }
+
+    async fn record(&self, results: &[Record]) -> Result<Vec<Recorded>, BackendError> {
+        if results.is_empty() {
+            return Ok(Vec::new());
+        }
+        let results = results.to_vec();
+        self.writer.run("record", move |tx| record::record(tx, results).boxed()).await
+    }
+
+    async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
+        self.writer.run("cancel_deleted", move |tx| deletion::cancel_deleted(tx, limit).boxed()).await
+    }
+
+    /// Nothing: the queue is in the same file and misses no job.
+    async fn owed(&self, _after: Option<DeliveryId>, _limit: u32) -> Result<Vec<Owed>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
+        prune::prune(self, retention, limit).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn own_queue(&self) -> Option<Arc<dyn JobQueue>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    async fn ping(&self) -> Result<(), BackendError> {
+        self.writer.run("ping", |tx| subscriptions::touch(tx).boxed()).await
+    }
+}

@@ -1,0 +1,102 @@
+//! Forgetting what finished long ago.
+//!
+//! `webhooks_finished` holds an entry for each moment at which deliveries of an event finished. The oldest
+//! entries are read: an event with nothing unfinished and nothing that finished later goes, with all that
+//! belongs to it. An entry of any other event is dropped, because the delivery that keeps the event has an
+//! entry of its own, or will have one when it finishes. So every entry is read once, and when nothing is old
+//! enough one look at the first entry says so.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use webhook_core::error::BackendError;
+
+use crate::codec::{self, micros};
+use crate::error::Fault;
+use crate::open::SqliteStore;
+use crate::sql::{Bulk, nothing};
+use crate::writer::Tx;
+
+/// Events looked at in one transaction, so that others get their turn at the writer.
+const STEP: i64 = 100;
+/// A transaction takes no more events once it has so many deliveries to delete.
+const DELIVERIES: i64 = 2_000;
+/// Keys forgotten in one transaction.
+const KEYS: i64 = 1_000;
+
+static ATTEMPTS: Bulk = Bulk::new(
+    "DELETE FROM webhooks_attempts WHERE delivery IN (SELECT id FROM webhooks_deliveries WHERE event IN (",
+    1,
+    "))",
+);
+static DELIVERIES_OF: Bulk = Bulk::new("DELETE FROM webhooks_deliveries WHERE event IN (", 1, ")");
+static EVENTS: Bulk = Bulk::new("DELETE FROM webhooks_events WHERE seq IN (", 1, ")");
+static ENTRIES: Bulk = Bulk::new(
+    "DELETE FROM webhooks_finished WHERE (at, event) IN (SELECT * FROM (VALUES ",
+    2,
+    ") WHERE column1 IS NOT NULL)",
+);
+
+pub(super) async fn prune(store: &SqliteStore, retention: Duration, limit: u32) -> Result<u64, BackendError> {
+    let mut pruned = 0;
+    loop {
+        let left = i64::from(limit) - i64::try_from(pruned).unwrap_or(i64::MAX);
+        let step = store.writer.run("prune", move |tx| events(tx, retention, left.min(STEP)).boxed()).await?;
+        pruned += step.events;
+        if !step.more || pruned >= u64::from(limit) {
+            break;
+        }
+    }
+    store.writer.run("prune", |tx| keys(tx).boxed()).await?;
+    Ok(pruned)
+}
+
+struct Step {
+    events: u64,
+    more: bool,
+}
+
+async fn events(tx: &mut Tx<'_>, retention: Duration, limit: i64) -> Result<Step, Fault> {
+    let cutoff = tx.now.saturating_sub(micros(retention));
+    let rows = sqlx::query(
+        "SELECT f.at, f.event, coalesce(e.delivery_count, 0) AS deliveries,
+             NOT EXISTS (SELECT 1 FROM webhooks_deliveries d WHERE d.event = f.event AND (
+                 d.finished_at IS NULL OR d.finished_at > ?1 OR d.request IS NOT NULL)) AS over
+         FROM webhooks_finished f LEFT JOIN webhooks_events e ON e.seq = f.event
+         WHERE f.at <= ?1 ORDER BY f.at, f.event LIMIT ?2",
+    )
+    .bind(cutoff)
+    .bind(limit)
+    .fetch_all(&mut *tx.conn)
+    .await?;
+    let (mut entries, mut over) = (Vec::with_capacity(rows.len()), Vec::new());
+    let mut deliveries = 0;
+    for row in &rows {
+        if deliveries > DELIVERIES {
+            break;
+        }
+        let event = codec::int(row, "event")?;
+        entries.push((codec::int(row, "at")?, event));
+        if codec::int(row, "over")? != 0 {
+            over.push(event);
+            deliveries += codec::int(row, "deliveries")?;
+        }
+    }
+    ENTRIES.run(tx.conn, &entries, nothing, |query, (at, event)| query.bind(*at).bind(*event)).await?;
+    ATTEMPTS.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
+    DELIVERIES_OF.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
+    let events = EVENTS.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
+    Ok(Step { events, more: !rows.is_empty() })
+}
+
+async fn keys(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    sqlx::query(
+        "DELETE FROM webhooks_keys WHERE (tenant, key) IN (
+             SELECT tenant, key FROM webhooks_keys WHERE expires_at <= ? LIMIT ?)",
+    )
+    .bind(tx.now)
+    .bind(KEYS)
+    .execute(&mut *tx.conn)
+    .await?;
+    Ok(())
+}

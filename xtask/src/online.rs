@@ -1,0 +1,82 @@
+//! `cargo xtask test-online`: what needs a package registry.
+//!
+//! Fetches the example payloads that GitHub documents (npm package `@octokit/webhooks-examples`) into a temporary
+//! directory, builds the server and `webhook-online`, and has it send each through a running server. Without a
+//! registry it fails: this verb exists to be run where there is one.
+
+use std::path::{Path, PathBuf};
+
+use crate::run::Step;
+use crate::workspace::Workspace;
+use crate::{Failure, no_options};
+
+pub(crate) const HELP: &str = "\
+cargo xtask test-online
+
+Needs npm, tar and an npm registry, and fails without. Fetches @octokit/webhooks-examples into a temporary directory
+(nothing is installed and nothing of it is kept), starts the server on a free port with a SQLite file, and publishes
+every example payload through POST /ingest/{id} signed as GitHub signs. Each must arrive at its target byte for byte
+and signed as Standard Webhooks asks.
+";
+
+/// Exact, so that a run can be repeated.
+const PACKAGE: &str = "@octokit/webhooks-examples@7.6.1";
+
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
+    no_options(arguments)?;
+    for needed in ["webhook-server", "webhook-online"] {
+        if !workspace.has_member(needed)? {
+            return Err(Failure::new(format!("the workspace has no package `{needed}` to test with")));
+        }
+    }
+    let binaries = workspace.target_directory()?.join("debug");
+    let scratch = Scratch::new()?;
+    let examples = fetch(workspace, scratch.path())?;
+    Step::cargo(workspace)
+        .args(["build", "--package", "webhook-server", "--package", "webhook-online"])
+        .run()?;
+    Step::new(workspace, binaries.join("webhook-online"))
+        .args(["--server".as_ref(), binaries.join("webhook-server").as_os_str()])
+        .args(["--examples".as_ref(), examples.as_os_str()])
+        .run()?;
+    Ok(())
+}
+
+/// The unpacked package's folder.
+fn fetch(workspace: &Workspace, into: &Path) -> Result<PathBuf, Failure> {
+    Step::new(workspace, "npm").args(["pack", "--silent", PACKAGE]).in_directory(into).run()?;
+    let entries = std::fs::read_dir(into)
+        .map_err(|error| Failure::new(format!("cannot read the temporary directory: {error}")))?;
+    let archive = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
+        .ok_or_else(|| Failure::new(format!("`npm pack {PACKAGE}` left no archive")))?;
+    Step::new(workspace, "tar").args(["-xzf".as_ref(), archive.as_os_str()]).in_directory(into).run()?;
+    Ok(into.join("package"))
+}
+
+/// A directory that is removed when it is dropped.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("webhook-online-{}", std::process::id()));
+        std::fs::create_dir(&path)
+            .map_err(|error| Failure::new(format!("cannot create {}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("xtask: {} is left behind: {error}", self.0.display());
+        }
+    }
+}
