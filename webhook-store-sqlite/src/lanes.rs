@@ -164,6 +164,8 @@ pub(crate) struct Held {
     pub(crate) until: i64,
     /// Its time has not been found to be over. One that ran out is good until another worker claims the job.
     pub(crate) live: bool,
+    /// Its delivery takes turns.
+    pub(crate) ordered: bool,
     /// When its job was due. Handed back without a result, the job keeps its place in the lane.
     pub(crate) due: i64,
 }
@@ -479,6 +481,10 @@ impl Memory {
 
     pub(crate) fn config(&self, tenant: &Tenant) -> u64 {
         self.configs.get(tenant).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn knows_tenant(&self, tenant: &Tenant) -> bool {
+        self.configs.contains_key(tenant)
     }
 
     pub(crate) fn set_config(&mut self, tenant: &Tenant, version: u64) {

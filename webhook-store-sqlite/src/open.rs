@@ -44,6 +44,22 @@ impl SqliteStore {
     /// the file, when it is not an SQLite database, cannot be made or written, or has the schema of a newer
     /// version; others when the disk or SQLite fails.
     pub async fn open(options: SqliteOptions) -> Result<Self, BackendError> {
+        // On a thread where it may block, for the file system does. It also keeps sqlx's futures, which compilers
+        // cannot prove to be `Send` in every caller's place, out of the caller's.
+        let runtime = tokio::runtime::Handle::current();
+        match tokio::task::spawn_blocking(move || runtime.block_on(Self::open_file(options))).await {
+            Ok(opened) => opened,
+            Err(stopped) => Err(BackendError::new(
+                webhook_core::error::BackendErrorKind::Internal,
+                error::BACKEND,
+                "open",
+                "the thread that opened the file stopped",
+            )
+            .with_source(stopped)),
+        }
+    }
+
+    async fn open_file(options: SqliteOptions) -> Result<Self, BackendError> {
         let path = options.path.clone();
         if path.is_dir() {
             return Err(error::cannot_open(&path, "is a directory: name a file in it", None));
@@ -95,6 +111,9 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         .row_buffer_size(1024)
         .pragma("cache_size", "-16384")
         .pragma("temp_store", "memory")
+        // Without it, an update from a list of rows never scans its table to look each row up in the list:
+        // 237 µs a row at 256 rows, measured, and growing with the table.
+        .pragma("automatic_index", "OFF")
         .disable_statement_logging()
 }
 

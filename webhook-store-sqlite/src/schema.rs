@@ -7,7 +7,7 @@
 //!   once: `events` with their payloads, `attempts`.
 //! - No foreign keys: the one writer keeps the tables together, and each key would cost a look-up a row.
 //! - An index is there because a query needs it; its comment names the query. None is on a column that
-//!   changes with every attempt, but for `deliveries_open`, which each delivery enters and leaves once.
+//!   changes with every attempt.
 //!
 //! Migrations are numbered from 1 and kept in `webhooks_migrations`; each runs in one transaction with its
 //! number. A file from a newer version is refused.
@@ -54,8 +54,8 @@ CREATE INDEX webhooks_subscriptions_draining ON webhooks_subscriptions (id) WHER
 
 CREATE TABLE webhooks_events (
     seq INTEGER PRIMARY KEY, -- the order in which events were stored
-    id BLOB NOT NULL UNIQUE,
     tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
     event_type TEXT NOT NULL,
     content_type TEXT NOT NULL,
     created_at INTEGER NOT NULL,
@@ -67,8 +67,8 @@ CREATE TABLE webhooks_events (
     only_subscription BLOB,
     payload BLOB NOT NULL -- last, so that lists do not read through it
 ) STRICT;
--- list of a tenant
-CREATE INDEX webhooks_events_tenant ON webhooks_events (tenant, id);
+-- that an event is there once, look-up, list of a tenant
+CREATE UNIQUE INDEX webhooks_events_id ON webhooks_events (tenant, id);
 
 CREATE TABLE webhooks_keys (
     tenant TEXT NOT NULL,
@@ -86,7 +86,6 @@ CREATE TABLE webhooks_deliveries (
     id BLOB PRIMARY KEY,
     event INTEGER NOT NULL, -- seq
     subscription BLOB NOT NULL,
-    tenant TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     turn INTEGER, -- of an ordered one: its number
     revision INTEGER NOT NULL,
@@ -105,23 +104,17 @@ CREATE TABLE webhooks_deliveries (
 ) STRICT, WITHOUT ROWID;
 -- deliveries of an event: lists, duplicates, prune
 CREATE INDEX webhooks_deliveries_event ON webhooks_deliveries (event);
--- list of a subscription
+-- list of a subscription; lists of a tenant are merged from those of its subscriptions
 CREATE INDEX webhooks_deliveries_subscription ON webhooks_deliveries (subscription, id);
--- list of a tenant
-CREATE INDEX webhooks_deliveries_tenant ON webhooks_deliveries (tenant, id);
--- list of unfinished ones, however many are finished
-CREATE INDEX webhooks_deliveries_open ON webhooks_deliveries (id) WHERE status IN ('pending', 'retrying');
--- list of dead letters, however many succeeded
-CREATE INDEX webhooks_deliveries_dead ON webhooks_deliveries (tenant, id) WHERE status IN ('exhausted', 'cancelled');
+-- list of dead letters, however many succeeded; that of unfinished ones reads jobs and turns
+CREATE INDEX webhooks_deliveries_dead ON webhooks_deliveries (id) WHERE status IN ('exhausted', 'cancelled');
 
 CREATE TABLE webhooks_attempts (
     key INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
     delivery BLOB NOT NULL,
     number INTEGER NOT NULL,
-    event_id BLOB NOT NULL,
     subscription BLOB NOT NULL,
-    tenant TEXT NOT NULL,
     token BLOB NOT NULL,
     trigger TEXT NOT NULL,
     started_at INTEGER NOT NULL,
@@ -136,10 +129,8 @@ CREATE TABLE webhooks_attempts (
 ) STRICT;
 -- attempts of a delivery, and that each number is there once
 CREATE UNIQUE INDEX webhooks_attempts_delivery ON webhooks_attempts (delivery, number);
--- list of a subscription
+-- list of a subscription; those of a tenant are merged
 CREATE INDEX webhooks_attempts_subscription ON webhooks_attempts (subscription, id);
--- list of a tenant
-CREATE INDEX webhooks_attempts_tenant ON webhooks_attempts (tenant, id);
 
 -- When the deliveries of an event finished: what prune reads. Written once for each moment.
 CREATE TABLE webhooks_finished (
@@ -167,6 +158,7 @@ CREATE TABLE webhooks_jobs (
     lane BLOB NOT NULL,
     due INTEGER NOT NULL,
     leased INTEGER NOT NULL,
+    ordered INTEGER NOT NULL, -- its delivery takes turns
     token BLOB, -- of the lease, or of one that ran out
     unsettled BLOB -- tokens of earlier leases that ran out, one after the other
 ) STRICT, WITHOUT ROWID;

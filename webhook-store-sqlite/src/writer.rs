@@ -33,6 +33,8 @@ const BACKLOG: usize = 256;
 type Command = Box<dyn for<'a> FnOnce(&'a mut Task) -> BoxFuture<'a, ()> + Send>;
 
 /// One transaction: what an operation works with.
+///
+/// It begins with [`begin`](Self::begin), or with statements that carry the beginning along.
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
     /// The connection, inside the transaction.
@@ -41,6 +43,39 @@ pub(crate) struct Tx<'a> {
     pub(crate) memory: &'a mut Memory,
     /// The moment of the transaction, in microseconds.
     pub(crate) now: i64,
+    has_begun: bool,
+}
+
+impl Tx<'_> {
+    /// Begins the transaction, unless it has.
+    pub(crate) async fn begin(&mut self) -> Result<(), Fault> {
+        if !self.has_begun {
+            execute(self.conn, "BEGIN IMMEDIATE").await?;
+            self.has_begun = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// The connection, for statements that begin the transaction themselves.
+    pub(crate) fn begun(&mut self) -> &mut SqliteConnection {
+        debug_assert!(!self.has_begun);
+        self.has_begun = true;
+        self.conn
+    }
+
+    /// Takes everything back, as if the operation had only started.
+    pub(crate) async fn start_again(&mut self) -> Result<(), Fault> {
+        if self.has_begun {
+            execute(self.conn, "ROLLBACK").await?;
+            self.has_begun = false;
+        }
+        self.memory.undo(self.now);
+        Ok(())
+    }
 }
 
 /// What the writer tells those who wait for work.
@@ -180,18 +215,20 @@ impl Task {
     where
         F: for<'a> FnOnce(&'a mut Tx<'_>) -> BoxFuture<'a, Result<T, Fault>>,
     {
-        execute(&mut self.conn, "BEGIN IMMEDIATE").await?;
         let now = self.clock.now().as_micros();
-        let mut tx = Tx { conn: &mut self.conn, memory: &mut self.memory, now };
+        let mut tx = Tx { conn: &mut self.conn, memory: &mut self.memory, now, has_begun: false };
         let done = AssertUnwindSafe(async {
             let done = operation(&mut tx).await?;
             write_lanes(&mut tx).await?;
+            if tx.has_begun {
+                execute(tx.conn, "COMMIT").await?;
+            }
             Ok::<T, Fault>(done)
         })
         .catch_unwind()
         .await;
         let done = match done {
-            Ok(Ok(done)) => execute(&mut self.conn, "COMMIT").await.map(|()| done),
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(fault)) => Err(Failure::Fault(fault)),
             Err(panic) => Err(Failure::Panic(panic)),
         };
@@ -204,7 +241,7 @@ impl Task {
                 Ok(done)
             }
             Err(failure) => {
-                // SQLite has rolled back by itself after some errors, which this then says.
+                // After some errors SQLite has rolled back by itself, and refuses to do it again.
                 let _ = execute(&mut self.conn, "ROLLBACK").await;
                 self.memory.undo(now);
                 self.bell.set(&self.memory);
@@ -218,7 +255,8 @@ impl Task {
     }
 }
 
-async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), Failure> {
+async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), Fault> {
     // A bound statement is cached; a raw one would be compiled every time.
-    sqlx::query(sql).execute(conn).await.map(|_| ()).map_err(|error| Failure::Fault(error.into()))
+    sqlx::query(sql).execute(conn).await?;
+    Ok(())
 }

@@ -97,19 +97,46 @@ pub(crate) fn state(row: &SqliteRow) -> Result<DeliveryState, Fault> {
     })
 }
 
-/// A delivery as people see it: `webhooks_deliveries` with its event's `event_id` and `event_type`.
-pub(crate) fn delivery(row: &SqliteRow) -> Result<Delivery, Fault> {
+/// A delivery as people see it, with the reason why it waits: `webhooks_deliveries` with what the history's
+/// list of deliveries adds.
+pub(crate) fn delivery(row: &SqliteRow, now: i64) -> Result<Delivery, Fault> {
+    let mut state = state(row)?;
+    if state.reason.is_none() && !state.status.is_finished() {
+        state.reason = why_it_waits(row, &state, now)?;
+    }
     Ok(Delivery {
         id: delivery_id(row, "id")?,
         event_id: event_id(row, "event_id")?,
         subscription_id: subscription_id(row, "subscription")?,
         tenant: tenant(row, "tenant")?,
         event_type: event_type(row, "event_type")?,
-        state: state(row)?,
+        state,
         next_attempt_at: columns::optional_moment(row, "next_attempt_at")?,
         created_at: moment(row, "created_at")?,
         finished_at: columns::optional_moment(row, "finished_at")?,
     })
+}
+
+fn why_it_waits(row: &SqliteRow, state: &DeliveryState, now: i64) -> Result<Option<StatusReason>, Fault> {
+    if int(row, "leased")? != 0 {
+        return Ok(None);
+    }
+    match optional::<&str>(row, "subscription_status")? {
+        Some("paused") => return Ok(Some(StatusReason::Paused)),
+        Some("disabled") => return Ok(Some(StatusReason::Disabled)),
+        _ => {}
+    }
+    let Some(due) = optional::<i64>(row, "next_attempt_at")? else { return Ok(Some(StatusReason::Ordered)) };
+    if due > now {
+        let scheduled = state.attempts == 0 && optional::<i64>(row, "deliver_at")?.is_some_and(|at| at > now);
+        return Ok(scheduled.then_some(StatusReason::Scheduled));
+    }
+    let is_ahead = |column| Ok::<_, Fault>(optional::<i64>(row, column)?.is_some_and(|at| at > now));
+    if state.request.is_none() && is_ahead("parked_until")? {
+        return Ok(Some(StatusReason::Parked));
+    }
+    let limited = optional::<i64>(row, "rate_requests")?.is_some() && is_ahead("permit_at")?;
+    Ok(limited.then_some(StatusReason::RateLimited))
 }
 
 /// A whole event, from columns named as in `webhooks_events` but `event_id` for its id.

@@ -15,12 +15,12 @@ use super::jobs;
 use crate::codec::{self, micros};
 use crate::error::Fault;
 use crate::lanes::{Held, NEVER, URGENT};
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 static HEADS: Bulk = Bulk::new(
     "WITH p (most) AS (SELECT ?)
-     SELECT j.id, j.lane, j.due, j.token, j.unsettled FROM (VALUES ",
+     SELECT j.id, j.lane, j.due, j.ordered, j.token, j.unsettled FROM (VALUES ",
     1,
     ") v CROSS JOIN webhooks_jobs j ON j.id IN (
          SELECT k.id FROM webhooks_jobs k INDEXED BY webhooks_jobs_due
@@ -41,10 +41,12 @@ static HELD: Bulk = Bulk::new("SELECT id, unsettled FROM webhooks_jobs WHERE id 
 struct Candidate {
     id: DeliveryId,
     due: i64,
+    ordered: bool,
     unsettled: Vec<Token>,
 }
 
 pub(super) async fn claim(tx: &mut Tx<'_>, claim: Claim) -> Result<Vec<Lease>, Fault> {
+    tx.begin().await?;
     tx.memory.use_default(claim.max_in_flight, tx.now);
     if tx.memory.knows_claim(claim.id) {
         return again(tx, claim.id).await;
@@ -87,7 +89,14 @@ pub(super) async fn claim(tx: &mut Tx<'_>, claim: Claim) -> Result<Vec<Lease>, F
             };
             while given < quota {
                 let Some(job) = jobs.next_if(|job| job.due <= last_due) else { break };
-                let held = Held { token: claim.id, lane: lane_id, until, live: true, due: job.due };
+                let held = Held {
+                    token: claim.id,
+                    lane: lane_id,
+                    until,
+                    live: true,
+                    ordered: job.ordered,
+                    due: job.due,
+                };
                 tx.memory.grant(job.id, held);
                 leases.push(Lease { id: job.id, unsettled: job.unsettled, ..lease.clone() });
                 given += 1;
@@ -104,11 +113,15 @@ pub(super) async fn claim(tx: &mut Tx<'_>, claim: Claim) -> Result<Vec<Lease>, F
             }
         }
     }
-    TAKE.run(
+    TAKE.run_with(
         tx.conn,
+        |row| {
+            row.add(claim.id.as_bytes().to_vec());
+        },
         &leases,
-        |query| query.bind(claim.id.as_bytes().to_vec()),
-        |query, lease| query.bind(&lease.id.as_bytes()[..]),
+        |row, lease| {
+            row.add(&lease.id.as_bytes()[..]);
+        },
     )
     .await?;
     if !leases.is_empty() {
@@ -146,7 +159,16 @@ async fn heads(
     let limit = i64::from(most) + 1;
     let mut found: HashMap<LaneId, Vec<Candidate>> = HashMap::with_capacity(lanes.len());
     let rows = HEADS
-        .fetch(tx.conn, lanes, |query| query.bind(limit), |query, id| query.bind(&id.as_bytes()[..]))
+        .fetch_with(
+            tx.conn,
+            |row| {
+                row.add(limit);
+            },
+            lanes,
+            |row, id| {
+                row.add(&id.as_bytes()[..]);
+            },
+        )
         .await?;
     for row in &rows {
         found.entry(codec::lane_id(row, "lane")?).or_default().push(candidate(row)?);
@@ -162,13 +184,22 @@ fn candidate(row: &SqliteRow) -> Result<Candidate, Fault> {
     if let Some(token) = row.try_get::<Option<&[u8]>, _>("token")? {
         unsettled.push(Token::from_slice(token).map_err(|error| Fault::corrupt("token", error))?);
     }
-    Ok(Candidate { id: codec::delivery_id(row, "id")?, due: codec::int(row, "due")?, unsettled })
+    Ok(Candidate {
+        id: codec::delivery_id(row, "id")?,
+        due: codec::int(row, "due")?,
+        ordered: codec::int(row, "ordered")? != 0,
+        unsettled,
+    })
 }
 
 /// The leases that an earlier call with this id gave and that are still its own.
 async fn again(tx: &mut Tx<'_>, claim: Token) -> Result<Vec<Lease>, Fault> {
     let held = tx.memory.held_by(claim);
-    let rows = HELD.fetch(tx.conn, &held, nothing, |query, (id, _)| query.bind(&id.as_bytes()[..])).await?;
+    let rows = HELD
+        .fetch(tx.conn, &held, |row, (id, _)| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     let mut leases = Vec::with_capacity(rows.len());
     for row in &rows {
         let id = codec::delivery_id(row, "id")?;

@@ -16,13 +16,14 @@ pub(super) async fn enqueue(
     new: Vec<NewJob>,
     hand_off: Option<HandOff>,
 ) -> Result<Vec<Enqueued>, Fault> {
+    tx.begin().await?;
     if let Some(hand_off) = &hand_off {
         tx.memory.use_default(hand_off.max_in_flight, tx.now);
     }
     let ids: Vec<_> = new.iter().map(|job| job.id).collect();
     let mut known: HashMap<_, Found> =
         jobs::known(tx, &ids).await?.into_iter().map(|found| (found.id, found)).collect();
-    let mut desk = Desk { hand_off, jobs: Vec::new() };
+    let mut desk = Desk::new(hand_off.as_ref());
     let mut earlier = HashMap::new();
     let mut answers = Vec::with_capacity(new.len());
     for job in &new {
@@ -41,7 +42,7 @@ pub(super) async fn enqueue(
             answers.push(Enqueued::Present);
             continue;
         }
-        let lease = desk.take(tx, job.id, job.lane, due);
+        let lease = desk.take(tx, job.id, job.lane, due, false);
         known.insert(job.id, Found { id: job.id, lane: job.lane, due, leased: lease.is_some() });
         answers.push(lease.map_or(Enqueued::Queued, Enqueued::Leased));
     }

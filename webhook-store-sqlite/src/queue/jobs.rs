@@ -5,20 +5,21 @@ use webhook_core::id::{DeliveryId, LaneId, Token};
 
 use crate::codec;
 use crate::error::Fault;
-use crate::sql::{Bulk, nothing};
+use crate::sql::{Bulk, Row};
 use crate::writer::Tx;
 
-static ADD: Bulk = Bulk::new(
-    "INSERT INTO webhooks_jobs (id, lane, due, token, leased) SELECT *, column4 IS NOT NULL FROM (VALUES ",
-    4,
+pub(crate) static ADD: Bulk = Bulk::new(
+    "INSERT INTO webhooks_jobs (id, lane, due, token, ordered, leased)
+     SELECT *, column4 IS NOT NULL FROM (VALUES ",
+    5,
     ") WHERE column1 IS NOT NULL",
 );
 static ENSURE: Bulk = Bulk::new(
-    "INSERT INTO webhooks_jobs (id, lane, due, token, leased) SELECT *, 0 FROM (VALUES ",
-    4,
+    "INSERT INTO webhooks_jobs (id, lane, due, token, ordered, leased) SELECT *, 0 FROM (VALUES ",
+    5,
     ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
 );
-static REMOVE: Bulk = Bulk::new("DELETE FROM webhooks_jobs WHERE id IN (", 1, ")");
+pub(crate) static REMOVE: Bulk = Bulk::new("DELETE FROM webhooks_jobs WHERE id IN (", 1, ")");
 static REARM: Bulk = Bulk::new(
     "UPDATE webhooks_jobs AS j SET due = v.column2, leased = 0, token = NULL, unsettled = NULL FROM (VALUES ",
     2,
@@ -44,6 +45,7 @@ pub(crate) struct Job {
     pub(crate) id: DeliveryId,
     pub(crate) lane: LaneId,
     pub(crate) due: i64,
+    pub(crate) ordered: bool,
     pub(crate) token: Option<Token>,
 }
 
@@ -69,16 +71,16 @@ pub(crate) async fn ensure(tx: &mut Tx<'_>, jobs: &[Job]) -> Result<(), Fault> {
     put(&ENSURE, tx, jobs).await
 }
 
+pub(crate) fn bind<'q>(row: &mut Row<'q>, job: &'q Job) {
+    row.add(&job.id.as_bytes()[..])
+        .add(&job.lane.as_bytes()[..])
+        .add(job.due)
+        .add(job.token.as_ref().map(|token| &token.as_bytes()[..]))
+        .add(job.ordered);
+}
+
 async fn put(statement: &'static Bulk, tx: &mut Tx<'_>, jobs: &[Job]) -> Result<(), Fault> {
-    statement
-        .run(tx.conn, jobs, nothing, |query, job| {
-            query
-                .bind(&job.id.as_bytes()[..])
-                .bind(&job.lane.as_bytes()[..])
-                .bind(job.due)
-                .bind(job.token.as_ref().map(|token| &token.as_bytes()[..]))
-        })
-        .await?;
+    statement.run(tx.conn, jobs, bind).await?;
     Ok(())
 }
 
@@ -114,20 +116,30 @@ pub(crate) async fn hurry(tx: &mut Tx<'_>, jobs: &[Due]) -> Result<(), Fault> {
 }
 
 async fn by_id(statement: &'static Bulk, tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<(), Fault> {
-    statement.run(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    statement
+        .run(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     Ok(())
 }
 
 async fn set_due(statement: &'static Bulk, tx: &mut Tx<'_>, jobs: &[Due]) -> Result<(), Fault> {
     statement
-        .run(tx.conn, jobs, nothing, |query, (id, due)| query.bind(&id.as_bytes()[..]).bind(*due))
+        .run(tx.conn, jobs, |row, (id, due)| {
+            row.add(&id.as_bytes()[..]).add(*due);
+        })
         .await?;
     Ok(())
 }
 
 /// Those of `ids` that are there.
 pub(crate) async fn known(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<Vec<Found>, Fault> {
-    let rows = KNOWN.fetch(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let rows = KNOWN
+        .fetch(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Found {

@@ -23,7 +23,7 @@ use crate::codec::{hold_name, micros, signed, wait_until};
 use crate::error::Fault;
 use crate::lanes::{Durable, Lane};
 use crate::open::SqliteStore;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 /// Lanes that were passed over may be another worker's, or this one's when slots become free; nobody is to
@@ -165,20 +165,23 @@ static LANES: Bulk = Bulk::new(
 /// Writes what the transaction changed in lanes and must outlive a restart.
 pub(crate) async fn write_lanes(tx: &mut Tx<'_>) -> Result<(), Fault> {
     let changed: Vec<(LaneId, Durable)> = tx.memory.to_be_written();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    tx.begin().await?;
     LANES
-        .run(tx.conn, &changed, nothing, |query, (id, lane)| {
-            query
-                .bind(&id.as_bytes()[..])
-                .bind(lane.version.map(signed))
-                .bind(lane.hold.map(hold_name))
-                .bind(lane.max_in_flight)
-                .bind(lane.rate.map(|rate| rate.requests))
-                .bind(lane.rate.map(|rate| micros(rate.per)))
-                .bind(i64::from(lane.health.strikes))
-                .bind(lane.health.slow)
-                .bind(signed(lane.health.mark))
-                .bind(lane.parked_until)
-                .bind(lane.permit_at)
+        .run(tx.conn, &changed, |row, (id, lane)| {
+            row.add(&id.as_bytes()[..])
+                .add(lane.version.map(signed))
+                .add(lane.hold.map(hold_name))
+                .add(lane.max_in_flight)
+                .add(lane.rate.map(|rate| rate.requests))
+                .add(lane.rate.map(|rate| micros(rate.per)))
+                .add(i64::from(lane.health.strikes))
+                .add(lane.health.slow)
+                .add(signed(lane.health.mark))
+                .add(lane.parked_until)
+                .add(lane.permit_at);
         })
         .await?;
     Ok(())

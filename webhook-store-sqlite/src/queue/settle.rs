@@ -11,6 +11,7 @@ use crate::lanes::Held;
 use crate::writer::Tx;
 
 pub(super) async fn settle(tx: &mut Tx<'_>, items: Vec<Settle>) -> Result<Vec<Settled>, Fault> {
+    tx.begin().await?;
     let (mut done, mut retried, mut released) = (Vec::new(), Vec::new(), Vec::new());
     let mut answers = Vec::with_capacity(items.len());
     for item in items {
@@ -57,6 +58,7 @@ pub(super) async fn revive(
     leases: Vec<(DeliveryId, Token)>,
     span: i64,
 ) -> Result<Vec<bool>, Fault> {
+    tx.begin().await?;
     let until = tx.now.saturating_add(span);
     let mut revived = Vec::new();
     let mut answers = Vec::with_capacity(leases.len());
@@ -75,6 +77,7 @@ pub(super) async fn revive(
 
 /// Forgets jobs, leased or not.
 pub(super) async fn remove(tx: &mut Tx<'_>, ids: Vec<DeliveryId>) -> Result<(), Fault> {
+    tx.begin().await?;
     for id in &ids {
         tx.memory.end(id);
     }

@@ -15,7 +15,7 @@ use super::{insert, subscriptions};
 use crate::codec::{self, Document, signed};
 use crate::error::Fault;
 use crate::queue::jobs;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 static CANCEL: Bulk = Bulk::new(
@@ -40,6 +40,7 @@ pub(super) async fn delete(
     id: SubscriptionId,
     expected: Option<u64>,
 ) -> Result<Changed, Fault> {
+    tx.begin().await?;
     let Some(stored) = subscriptions::find(tx, &tenant, id).await? else { return Ok(Changed::NotFound) };
     if expected.is_some_and(|expected| expected != stored.version) {
         return Ok(Changed::VersionMismatch { current: stored.version });
@@ -72,6 +73,7 @@ pub(super) async fn drain(tx: &mut Tx<'_>, id: SubscriptionId) -> Result<(), Fau
 }
 
 pub(super) async fn cancel_deleted(tx: &mut Tx<'_>, limit: u32) -> Result<u64, Fault> {
+    tx.begin().await?;
     let mut cancelled = 0;
     while cancelled < u64::from(limit) {
         let next =
@@ -123,15 +125,32 @@ async fn unfinished(
 async fn cancel(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<u64, Fault> {
     let now = tx.now;
     let rows = CANCEL
-        .fetch(tx.conn, ids, |query| query.bind(now), |query, id| query.bind(&id.as_bytes()[..]))
+        .fetch_with(
+            tx.conn,
+            |row| {
+                row.add(now);
+            },
+            ids,
+            |row, id| {
+                row.add(&id.as_bytes()[..]);
+            },
+        )
         .await?;
     let mut events = HashMap::with_capacity(rows.len());
     for row in &rows {
         events.insert(codec::int(row, "event")?, now);
     }
     insert::finished(tx, &events.into_iter().collect::<Vec<_>>()).await?;
-    FORGET_REQUESTS.run(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
-    END_TURNS.run(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    FORGET_REQUESTS
+        .run(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
+    END_TURNS
+        .run(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     for id in ids {
         tx.memory.end(id);
     }

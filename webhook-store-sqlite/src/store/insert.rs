@@ -9,43 +9,48 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::Row as _;
 use webhook_core::id::{DeliveryId, EventId, SubscriptionId};
-use webhook_core::lane::Class;
-use webhook_core::model::Event;
+use webhook_core::lane::{Class, Room};
+use webhook_core::model::Tenant;
 use webhook_core::queue::{HandOff, Lease};
 use webhook_core::store::{Duplicate, Insert, Inserted, KEY_LIFETIME};
 use webhook_core::time::Timestamp;
 
-use super::turns;
+use super::{subscriptions, turns};
 use crate::codec::{self, micros, signed};
 use crate::error::Fault;
 use crate::lanes::Held;
 use crate::queue::jobs::{self, Job};
-use crate::sql::{Bulk, nothing};
+use crate::sql::{Bulk, Fused, Row};
 use crate::writer::Tx;
 
 /// A duplicate's answer names at most so many deliveries.
 const LISTED: i64 = 1000;
 
 static EVENTS: Bulk = Bulk::new(
-    "INSERT INTO webhooks_events (seq, id, tenant, event_type, content_type, created_at, delivery_count,
+    "INSERT INTO webhooks_events (seq, tenant, id, event_type, content_type, created_at, delivery_count,
          payload_size, ordering_key, deliver_at, idempotency_key, only_subscription, payload)
      SELECT * FROM (VALUES ",
     13,
-    ") WHERE column1 IS NOT NULL ON CONFLICT (id) DO NOTHING",
+    ") WHERE column1 IS NOT NULL ON CONFLICT (tenant, id) DO NOTHING",
 );
 static DELIVERIES: Bulk = Bulk::new(
-    "INSERT INTO webhooks_deliveries (id, event, subscription, tenant, created_at, turn, next_attempt_at,
-         revision, status, attempts, failed, unknowns, chain)
+    "INSERT INTO webhooks_deliveries (id, event, subscription, created_at, turn, next_attempt_at, revision,
+         status, attempts, failed, unknowns, chain)
      SELECT *, 0, 'pending', 0, 0, 0, 0 FROM (VALUES ",
-    7,
+    6,
     ") WHERE column1 IS NOT NULL",
 );
+static FUSED: Fused<3> = Fused::new([&EVENTS, &DELIVERIES, &jobs::ADD]);
 static FINISHED: Bulk = Bulk::new(
     "INSERT OR IGNORE INTO webhooks_finished (event, at) SELECT * FROM (VALUES ",
     2,
     ") WHERE column1 IS NOT NULL",
 );
-static KNOWN_IDS: Bulk = Bulk::new("SELECT id FROM webhooks_events WHERE id IN (", 1, ")");
+static KNOWN_IDS: Bulk = Bulk::new(
+    "SELECT e.tenant, e.id FROM (VALUES ",
+    2,
+    ") v CROSS JOIN webhooks_events e ON e.tenant = v.column1 AND e.id = v.column2",
+);
 static KNOWN_KEYS: Bulk = Bulk::new(
     "SELECT k.* FROM (VALUES ",
     2,
@@ -60,7 +65,11 @@ static KEYS: Bulk = Bulk::new(
 
 /// Notes that these events finished at these moments.
 pub(super) async fn finished(tx: &mut Tx<'_>, events: &[(i64, i64)]) -> Result<(), Fault> {
-    FINISHED.run(tx.conn, events, nothing, |query, (event, at)| query.bind(*event).bind(*at)).await?;
+    FINISHED
+        .run(tx.conn, events, |row, (event, at)| {
+            row.add(*event).add(*at);
+        })
+        .await?;
     Ok(())
 }
 
@@ -71,11 +80,15 @@ struct KnownKey {
 }
 
 /// A delivery that is being stored.
-struct Row<'a> {
-    event: &'a Event,
+struct NewRow<'a> {
+    /// The place of its event in the batch.
+    index: usize,
+    /// Its event's number.
     seq: i64,
-    id: DeliveryId,
-    subscription: SubscriptionId,
+    /// The key of its order.
+    key: &'a str,
+    id: &'a DeliveryId,
+    subscription: &'a SubscriptionId,
     ordered: bool,
     due: i64,
 }
@@ -88,34 +101,48 @@ pub(super) async fn insert(
     if let Some(hand_off) = &hand_off {
         tx.memory.use_default(hand_off.max_in_flight, tx.now);
     }
-    let keys = known_keys(tx, &events).await?;
-    let (mut outcomes, fresh) = decide(tx, &events, &HashSet::new(), &keys);
-    let first = tx.memory.next_seq();
-    let fresh = match store_events(tx, &events, fresh).await? {
-        Stored::All(fresh) => fresh,
-        Stored::SomeKnown => {
-            sqlx::query("DELETE FROM webhooks_events WHERE seq >= ?")
-                .bind(first)
-                .execute(&mut *tx.conn)
-                .await?;
-            let known = known_ids(tx, &events).await?;
-            let fresh;
-            (outcomes, fresh) = decide(tx, &events, &known, &keys);
-            match store_events(tx, &events, fresh).await? {
-                Stored::All(fresh) => fresh,
-                Stored::SomeKnown => return Err(Fault::Defect("an event is known and cannot be found")),
-            }
+    if let Some(outcomes) = attempt(tx, &events, hand_off.as_ref(), &HashSet::new()).await? {
+        return answer(tx, outcomes).await;
+    }
+    tx.start_again().await?;
+    tx.begin().await?;
+    let known = known_ids(tx, &events).await?;
+    match attempt(tx, &events, hand_off.as_ref(), &known).await? {
+        Some(outcomes) => answer(tx, outcomes).await,
+        None => Err(Fault::Defect("an event is known and cannot be found")),
+    }
+}
+
+/// Stores all events but the `known` ones; `None` when it met another one that is known.
+async fn attempt(
+    tx: &mut Tx<'_>,
+    events: &[Insert],
+    hand_off: Option<&HandOff>,
+    known: &HashSet<(Tenant, EventId)>,
+) -> Result<Option<Vec<Outcome>>, Fault> {
+    let keys = known_keys(tx, events).await?;
+    let (mut outcomes, fresh) = decide(tx, events, known, &keys);
+    let rows = rows(tx.now, events, &fresh);
+    if !store(tx, events, &fresh, &rows, hand_off, &mut outcomes).await? {
+        return Ok(None);
+    }
+    store_keys(tx, events, &fresh).await?;
+    let unmatched = fresh.iter().filter(|(index, _)| events[*index].deliveries.is_empty());
+    let unmatched: Vec<(i64, i64)> = unmatched.map(|(_, seq)| (*seq, tx.now)).collect();
+    finished(tx, &unmatched).await?;
+    for (index, _) in &fresh {
+        let tenant = &events[*index].event.tenant;
+        if !tx.memory.knows_tenant(tenant) {
+            subscriptions::note_tenant(tx, tenant).await?;
         }
-    };
-    store_keys(tx, &events, &fresh).await?;
-    store_deliveries(tx, &events, &fresh, hand_off, &mut outcomes).await?;
-    answer(tx, outcomes).await
+    }
+    Ok(Some(outcomes))
 }
 
 /// What is to be answered, as far as it is known.
 enum Outcome {
     Stored { leases: Vec<Lease>, waiting: Vec<DeliveryId> },
-    Known { id: EventId, count: Option<u64> },
+    Known { id: EventId, tenant: Tenant, count: Option<u64> },
     KeyReused,
     Outdated,
 }
@@ -126,11 +153,11 @@ type Fresh = Vec<(usize, i64)>;
 fn decide(
     tx: &mut Tx<'_>,
     events: &[Insert],
-    known: &HashSet<EventId>,
+    known: &HashSet<(Tenant, EventId)>,
     keys: &HashMap<(String, String), KnownKey>,
 ) -> (Vec<Outcome>, Fresh) {
     let mut fresh = Fresh::with_capacity(events.len());
-    let mut ids = HashSet::with_capacity(events.len());
+    let mut ids: HashSet<(&Tenant, EventId)> = HashSet::with_capacity(events.len());
     let mut batch_keys: HashMap<(&str, &str), &Insert> = HashMap::new();
     let mut outcomes = Vec::with_capacity(events.len());
     for (index, insert) in events.iter().enumerate() {
@@ -138,75 +165,172 @@ fn decide(
         let key = event.idempotency_key.as_deref().map(|key| (event.tenant.as_str(), key));
         let stored_key = key.and_then(|(tenant, key)| keys.get(&(tenant.to_owned(), key.to_owned())));
         let earlier = key.and_then(|key| batch_keys.get(&key).copied());
-        outcomes.push(if known.contains(&event.id) || ids.contains(&event.id) {
-            Outcome::Known { id: event.id, count: None }
-        } else if let Some(stored) = stored_key {
-            if stored.fingerprint == insert.fingerprint {
-                Outcome::Known { id: stored.event_id, count: Some(stored.delivery_count) }
-            } else {
-                Outcome::KeyReused
+        let id = (&event.tenant, event.id);
+        let repeats =
+            ids.contains(&id) || (!known.is_empty() && known.contains(&(event.tenant.clone(), event.id)));
+        let taken = stored_key
+            .map(|key| (key.fingerprint == insert.fingerprint, key.event_id, key.delivery_count))
+            .or_else(|| {
+                let first = earlier?;
+                let same = first.fingerprint == insert.fingerprint;
+                Some((same, first.event.id, first.deliveries.len() as u64))
+            });
+        outcomes.push(match taken {
+            _ if repeats => Outcome::Known { id: event.id, tenant: event.tenant.clone(), count: None },
+            Some((true, id, count)) => {
+                Outcome::Known { id, tenant: event.tenant.clone(), count: Some(count) }
             }
-        } else if let Some(earlier) = earlier {
-            if earlier.fingerprint == insert.fingerprint {
-                let count = Some(earlier.deliveries.len() as u64);
-                Outcome::Known { id: earlier.event.id, count }
-            } else {
-                Outcome::KeyReused
+            Some((false, ..)) => Outcome::KeyReused,
+            None if insert.config_version != tx.memory.config(&event.tenant) => Outcome::Outdated,
+            None => {
+                ids.insert(id);
+                if let Some(key) = key {
+                    batch_keys.insert(key, insert);
+                }
+                fresh.push((index, tx.memory.take_seq()));
+                Outcome::Stored { leases: Vec::new(), waiting: Vec::new() }
             }
-        } else if insert.config_version != tx.memory.config(&event.tenant) {
-            Outcome::Outdated
-        } else {
-            ids.insert(event.id);
-            if let Some(key) = key {
-                batch_keys.insert(key, insert);
-            }
-            fresh.push((index, 0));
-            Outcome::Stored { leases: Vec::new(), waiting: Vec::new() }
         });
     }
     (outcomes, fresh)
 }
 
-enum Stored {
-    All(Fresh),
-    SomeKnown,
+fn rows<'a>(now: i64, events: &'a [Insert], fresh: &Fresh) -> Vec<NewRow<'a>> {
+    let mut rows = Vec::with_capacity(fresh.len());
+    for (index, seq) in fresh {
+        let event = &*events[*index].event;
+        let due = event.deliver_at.map_or(now, |at| at.as_micros().max(now));
+        rows.extend(events[*index].deliveries.iter().map(|delivery| NewRow {
+            index: *index,
+            seq: *seq,
+            key: event.ordering_key.as_deref().unwrap_or_default(),
+            id: &delivery.id,
+            subscription: &delivery.subscription_id,
+            ordered: delivery.ordered,
+            due,
+        }));
+    }
+    rows
 }
 
-async fn store_events(tx: &mut Tx<'_>, events: &[Insert], mut fresh: Fresh) -> Result<Stored, Fault> {
-    for (_, seq) in &mut fresh {
-        *seq = tx.memory.take_seq();
+/// Stores events, deliveries and jobs. Answers whether all events were new.
+async fn store(
+    tx: &mut Tx<'_>,
+    events: &[Insert],
+    fresh: &Fresh,
+    rows: &[NewRow<'_>],
+    hand_off: Option<&HandOff>,
+    outcomes: &mut [Outcome],
+) -> Result<bool, Fault> {
+    let mut desk = Desk::new(hand_off);
+    let ordered = rows.iter().any(|row| row.ordered);
+    if !tx.has_begun() && !ordered && Fused::<3>::suits(&[fresh.len(), rows.len()]) {
+        take_jobs(tx, &mut desk, rows, outcomes);
+        let now = tx.now;
+        let [stored, ..] = FUSED
+            .bind(fresh.len().max(rows.len()))
+            .part(fresh, |row, (index, seq)| bind_event(row, &events[*index], *seq, now))
+            .part(rows, |row, new| bind_delivery(row, new, now))
+            .part(&desk.jobs, jobs::bind)
+            .run(tx)
+            .await?;
+        return Ok(stored == fresh.len() as u64);
     }
+    if fresh.is_empty() {
+        return Ok(true);
+    }
+    tx.begin().await?;
     let now = tx.now;
-    let stored = EVENTS
-        .run(tx.conn, &fresh, nothing, |query, (index, seq)| {
-            let insert = &events[*index];
-            let event = &*insert.event;
-            query
-                .bind(*seq)
-                .bind(&event.id.as_bytes()[..])
-                .bind(event.tenant.as_str())
-                .bind(event.event_type.as_str())
-                .bind(&*event.content_type)
-                .bind(now)
-                .bind(signed(insert.deliveries.len() as u64))
-                .bind(signed(event.payload.len() as u64))
-                .bind(event.ordering_key.as_deref())
-                .bind(event.deliver_at.map(Timestamp::as_micros))
-                .bind(event.idempotency_key.as_deref())
-                .bind(event.only.as_ref().map(|only| &only.as_bytes()[..]))
-                .bind(&event.payload[..])
-        })
-        .await?;
+    let stored =
+        EVENTS.run(tx.conn, fresh, |row, (index, seq)| bind_event(row, &events[*index], *seq, now)).await?;
     if stored < fresh.len() as u64 {
-        return Ok(Stored::SomeKnown);
+        return Ok(false);
     }
-    Ok(Stored::All(fresh))
+    DELIVERIES.run(tx.conn, rows, |row, new| bind_delivery(row, new, now)).await?;
+    if ordered {
+        take_turns(tx, &mut desk, rows, outcomes).await?;
+    }
+    take_jobs(tx, &mut desk, rows, outcomes);
+    jobs::add(tx, &desk.jobs).await?;
+    Ok(true)
 }
 
-async fn known_ids(tx: &mut Tx<'_>, events: &[Insert]) -> Result<HashSet<EventId>, Fault> {
-    let rows = KNOWN_IDS
-        .fetch(tx.conn, events, nothing, |query, insert| query.bind(&insert.event.id.as_bytes()[..]));
-    rows.await?.iter().map(|row| codec::event_id(row, "id")).collect()
+/// Lets those that take no turns become jobs.
+fn take_jobs(tx: &mut Tx<'_>, desk: &mut Desk<'_>, rows: &[NewRow<'_>], outcomes: &mut [Outcome]) {
+    for row in rows.iter().filter(|row| !row.ordered) {
+        let lease = desk.take(tx, *row.id, *row.subscription, row.due, false);
+        if let (Some(lease), Outcome::Stored { leases, .. }) = (lease, &mut outcomes[row.index]) {
+            leases.push(lease);
+        }
+    }
+}
+
+/// Lets those that take turns take their places; the heads become jobs.
+async fn take_turns(
+    tx: &mut Tx<'_>,
+    desk: &mut Desk<'_>,
+    rows: &[NewRow<'_>],
+    outcomes: &mut [Outcome],
+) -> Result<(), Fault> {
+    let line: Vec<turns::Waiting<'_>> = rows
+        .iter()
+        .filter(|row| row.ordered)
+        .map(|row| turns::Waiting {
+            id: *row.id,
+            subscription: *row.subscription,
+            key: row.key,
+            turn: row.seq,
+        })
+        .collect();
+    let mut leased = HashMap::new();
+    let mut heads = HashSet::new();
+    for head in turns::take_places(tx, &line).await? {
+        heads.insert(head.id);
+        if let Some(lease) = desk.take(tx, head.id, head.lane, head.due, true) {
+            leased.insert(head.id, lease);
+        }
+    }
+    for row in rows.iter().filter(|row| row.ordered) {
+        let Outcome::Stored { leases, waiting } = &mut outcomes[row.index] else { continue };
+        leases.extend(leased.remove(row.id));
+        if !heads.contains(row.id) {
+            waiting.push(*row.id);
+        }
+    }
+    Ok(())
+}
+
+fn bind_event<'q>(row: &mut Row<'q>, insert: &'q Insert, seq: i64, now: i64) {
+    let event = &*insert.event;
+    row.add(seq);
+    row.add(event.tenant.as_str());
+    row.add(&event.id.as_bytes()[..]);
+    row.add(event.event_type.as_str());
+    row.add(&*event.content_type);
+    row.add(now);
+    row.add(signed(insert.deliveries.len() as u64));
+    row.add(signed(event.payload.len() as u64));
+    row.add(event.ordering_key.as_deref());
+    row.add(event.deliver_at.map(Timestamp::as_micros));
+    row.add(event.idempotency_key.as_deref());
+    row.add(event.only.as_ref().map(|only| &only.as_bytes()[..]));
+    row.add(&event.payload[..]);
+}
+
+fn bind_delivery<'q>(row: &mut Row<'q>, new: &NewRow<'q>, now: i64) {
+    row.add(&new.id.as_bytes()[..]);
+    row.add(new.seq);
+    row.add(&new.subscription.as_bytes()[..]);
+    row.add(now);
+    row.add(new.ordered.then_some(new.seq));
+    row.add((!new.ordered).then_some(new.due));
+}
+
+async fn known_ids(tx: &mut Tx<'_>, events: &[Insert]) -> Result<HashSet<(Tenant, EventId)>, Fault> {
+    let rows = KNOWN_IDS.fetch(tx.conn, events, |row, insert| {
+        row.add(insert.event.tenant.as_str()).add(&insert.event.id.as_bytes()[..]);
+    });
+    rows.await?.iter().map(|row| Ok((codec::tenant(row, "tenant")?, codec::event_id(row, "id")?))).collect()
 }
 
 async fn known_keys(
@@ -218,8 +342,14 @@ async fn known_keys(
         .filter_map(|insert| Some((insert.event.tenant.as_str(), insert.event.idempotency_key.as_deref()?)))
         .collect();
     let mut known = HashMap::new();
+    if keyed.is_empty() {
+        return Ok(known);
+    }
+    tx.begin().await?;
     let rows = KNOWN_KEYS
-        .fetch(tx.conn, &keyed, nothing, |query, (tenant, key)| query.bind(*tenant).bind(*key))
+        .fetch(tx.conn, &keyed, |row, (tenant, key)| {
+            row.add(*tenant).add(*key);
+        })
         .await?;
     for row in rows {
         // One whose time is over is as good as gone, and is replaced.
@@ -245,107 +375,32 @@ async fn store_keys(tx: &mut Tx<'_>, events: &[Insert], fresh: &Fresh) -> Result
         })
         .collect();
     let expires_at = tx.now.saturating_add(micros(KEY_LIFETIME));
-    KEYS.run(tx.conn, &keyed, nothing, |query, (insert, key)| {
-        query
-            .bind(insert.event.tenant.as_str())
-            .bind(*key)
-            .bind(&insert.fingerprint[..])
-            .bind(&insert.event.id.as_bytes()[..])
-            .bind(signed(insert.deliveries.len() as u64))
-            .bind(expires_at)
+    KEYS.run(tx.conn, &keyed, |row, (insert, key)| {
+        row.add(insert.event.tenant.as_str())
+            .add(*key)
+            .add(&insert.fingerprint[..])
+            .add(&insert.event.id.as_bytes()[..])
+            .add(signed(insert.deliveries.len() as u64))
+            .add(expires_at);
     })
     .await?;
     Ok(())
 }
 
-async fn store_deliveries(
-    tx: &mut Tx<'_>,
-    events: &[Insert],
-    fresh: &Fresh,
-    hand_off: Option<HandOff>,
-    outcomes: &mut [Outcome],
-) -> Result<(), Fault> {
-    let now = tx.now;
-    let mut rows = Vec::with_capacity(fresh.len());
-    let mut unmatched = Vec::new();
-    let mut places = HashMap::new();
-    for (index, seq) in fresh {
-        let event = &*events[*index].event;
-        let due = event.deliver_at.map_or(now, |at| at.as_micros().max(now));
-        if events[*index].deliveries.is_empty() {
-            unmatched.push((*seq, now));
-        }
-        for delivery in &events[*index].deliveries {
-            if delivery.ordered {
-                places.insert(delivery.id, *index);
-            }
-            rows.push((
-                *index,
-                Row {
-                    event,
-                    seq: *seq,
-                    id: delivery.id,
-                    subscription: delivery.subscription_id,
-                    ordered: delivery.ordered,
-                    due,
-                },
-            ));
-        }
-    }
-    finished(tx, &unmatched).await?;
-    DELIVERIES
-        .run(tx.conn, &rows, nothing, |query, (_, row)| {
-            query
-                .bind(&row.id.as_bytes()[..])
-                .bind(row.seq)
-                .bind(&row.subscription.as_bytes()[..])
-                .bind(row.event.tenant.as_str())
-                .bind(now)
-                .bind(row.ordered.then_some(row.seq))
-                .bind((!row.ordered).then_some(row.due))
-        })
-        .await?;
-    let ordered: Vec<turns::Waiting<'_>> = rows
-        .iter()
-        .filter(|(_, row)| row.ordered)
-        .map(|(_, row)| turns::Waiting {
-            id: row.id,
-            subscription: row.subscription,
-            key: row.event.ordering_key.as_deref().unwrap_or_default(),
-            turn: row.seq,
-        })
-        .collect();
-    let heads = turns::take_places(tx, &ordered).await?;
-    let mut desk = Desk { hand_off, jobs: Vec::with_capacity(rows.len()) };
-    let mut promoted = HashSet::new();
-    for head in heads {
-        promoted.insert(head.id);
-        let lease = desk.take(tx, head.id, head.lane, head.due);
-        // A head may be of an earlier publish, when its key had lost its head.
-        if let (Some(lease), Some(index)) = (lease, places.get(&head.id))
-            && let Outcome::Stored { leases, .. } = &mut outcomes[*index]
-        {
-            leases.push(lease);
-        }
-    }
-    for (index, row) in &rows {
-        let Outcome::Stored { leases, waiting } = &mut outcomes[*index] else { continue };
-        if !row.ordered {
-            leases.extend(desk.take(tx, row.id, row.subscription, row.due));
-        } else if !promoted.contains(&row.id) {
-            waiting.push(row.id);
-        }
-    }
-    jobs::add(tx, &desk.jobs).await
-}
-
 /// Hands jobs to the worker that asked for them, as far as it and their lanes allow.
-pub(crate) struct Desk {
-    pub(crate) hand_off: Option<HandOff>,
+pub(crate) struct Desk<'a> {
+    hand_off: Option<&'a HandOff>,
+    room: Room,
+    /// What it took in, to be stored.
     pub(crate) jobs: Vec<Job>,
 }
 
-impl Desk {
+impl<'a> Desk<'a> {
+    pub(crate) fn new(hand_off: Option<&'a HandOff>) -> Self {
+        let room = hand_off.map_or_else(Room::default, |hand_off| hand_off.room);
+        Self { hand_off, room, jobs: Vec::new() }
+    }
+
     /// Takes in a job that is due at `due`, and leases it if it can be served at once and nothing in its lane
     /// has waited longer.
     pub(crate) fn take(
@@ -354,21 +409,22 @@ impl Desk {
         id: DeliveryId,
         lane_id: SubscriptionId,
         due: i64,
+        ordered: bool,
     ) -> Option<Lease> {
-        let lease = self.hand_off.as_mut().and_then(|hand_off| {
+        let lease = self.hand_off.and_then(|hand_off| {
             let lane = tx.memory.lane(&lane_id)?;
             let class = lane.class();
             let allowed = due <= tx.now
                 && class != Class::Dead
                 && !hand_off.avoid.contains(&lane_id)
-                && hand_off.room.fits(class) > 0
+                && self.room.fits(class) > 0
                 && lane.next_due > tx.now
                 && !lane.is_parked(tx.now)
                 && lane.permits(hand_off.max_in_flight, tx.now) > 0;
             if !allowed {
                 return None;
             }
-            hand_off.room.take(class, 1);
+            self.room.take(class, 1);
             let until = tx.now.saturating_add(micros(hand_off.lease));
             let lane = tx.memory.lane_mut(lane_id);
             lane.give(1, tx.now);
@@ -381,14 +437,20 @@ impl Desk {
                 lane_version: lane.durable.version.unwrap_or(0),
                 unsettled: Vec::new(),
             };
-            let held = Held { token: hand_off.token, lane: lane_id, until, live: true, due };
+            let held = Held { token: hand_off.token, lane: lane_id, until, live: true, ordered, due };
             tx.memory.grant(id, held);
             Some(lease)
         });
         if lease.is_none() {
             tx.memory.pending(lane_id, due);
         }
-        self.jobs.push(Job { id, lane: lane_id, due, token: lease.as_ref().map(|lease| lease.token) });
+        self.jobs.push(Job {
+            id,
+            lane: lane_id,
+            due,
+            ordered,
+            token: lease.as_ref().map(|lease| lease.token),
+        });
         lease
     }
 }
@@ -400,17 +462,26 @@ async fn answer(tx: &mut Tx<'_>, outcomes: Vec<Outcome>) -> Result<Vec<Inserted>
             Outcome::Stored { leases, waiting } => Inserted::Stored { leases, waiting },
             Outcome::KeyReused => Inserted::KeyReused,
             Outcome::Outdated => Inserted::Outdated,
-            Outcome::Known { id, count } => Inserted::Duplicate(duplicate(tx, id, count).await?),
+            Outcome::Known { id, tenant, count } => {
+                Inserted::Duplicate(duplicate(tx, &tenant, id, count).await?)
+            }
         });
     }
     Ok(answers)
 }
 
-async fn duplicate(tx: &mut Tx<'_>, id: EventId, count: Option<u64>) -> Result<Duplicate, Fault> {
+async fn duplicate(
+    tx: &mut Tx<'_>,
+    tenant: &Tenant,
+    id: EventId,
+    count: Option<u64>,
+) -> Result<Duplicate, Fault> {
     let rows = sqlx::query(
         "SELECT e.delivery_count, d.id, d.subscription FROM webhooks_events e
-         LEFT JOIN webhooks_deliveries d ON d.event = e.seq WHERE e.id = ? ORDER BY d.id LIMIT ?",
+         LEFT JOIN webhooks_deliveries d ON d.event = e.seq WHERE e.tenant = ? AND e.id = ?
+         ORDER BY d.id LIMIT ?",
     )
+    .bind(tenant.as_str())
     .bind(&id.as_bytes()[..])
     .bind(LISTED)
     .fetch_all(&mut *tx.conn)

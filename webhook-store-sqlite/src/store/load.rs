@@ -10,10 +10,10 @@ use webhook_core::store::{Load, Loaded};
 use crate::codec::{self, wait_until};
 use crate::error::Fault;
 use crate::open::SqliteStore;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 
 static LOAD: Bulk = Bulk::new(
-    "SELECT d.*, s.version AS subscription_version, e.id AS event_id, e.event_type, e.content_type,
+    "SELECT d.*, s.version AS subscription_version, e.id AS event_id, e.tenant, e.event_type, e.content_type,
          e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload
      FROM (VALUES ",
     1,
@@ -29,12 +29,18 @@ pub(super) async fn load(store: &SqliteStore, wanted: &[Load]) -> Result<Vec<Opt
     }
     let mut conn = store.reader().await?;
     let now = store.now();
-    let rows =
-        LOAD.fetch(&mut conn, wanted, nothing, |query, load| query.bind(&load.id.as_bytes()[..])).await?;
+    let rows = LOAD
+        .fetch(&mut conn, wanted, |row, load| {
+            row.add(&load.id.as_bytes()[..]);
+        })
+        .await?;
     let doubted: Vec<DeliveryId> =
         wanted.iter().filter(|load| !load.unsettled.is_empty()).map(|load| load.id).collect();
-    let recorded =
-        TOKENS.fetch(&mut conn, &doubted, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let recorded = TOKENS
+        .fetch(&mut conn, &doubted, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     drop(conn);
     let mut with_row: HashSet<(DeliveryId, Vec<u8>)> = HashSet::with_capacity(recorded.len());
     for row in &recorded {

@@ -14,7 +14,7 @@ use webhook_core::error::BackendError;
 use crate::codec::{self, micros};
 use crate::error::Fault;
 use crate::open::SqliteStore;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 /// Events looked at in one transaction, so that others get their turn at the writer.
@@ -57,6 +57,7 @@ struct Step {
 }
 
 async fn events(tx: &mut Tx<'_>, retention: Duration, limit: i64) -> Result<Step, Fault> {
+    tx.begin().await?;
     let cutoff = tx.now.saturating_sub(micros(retention));
     let rows = sqlx::query(
         "SELECT f.at, f.event, coalesce(e.delivery_count, 0) AS deliveries,
@@ -82,14 +83,31 @@ async fn events(tx: &mut Tx<'_>, retention: Duration, limit: i64) -> Result<Step
             deliveries += codec::int(row, "deliveries")?;
         }
     }
-    ENTRIES.run(tx.conn, &entries, nothing, |query, (at, event)| query.bind(*at).bind(*event)).await?;
-    ATTEMPTS.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
-    DELIVERIES_OF.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
-    let events = EVENTS.run(tx.conn, &over, nothing, |query, event| query.bind(*event)).await?;
+    ENTRIES
+        .run(tx.conn, &entries, |row, (at, event)| {
+            row.add(*at).add(*event);
+        })
+        .await?;
+    ATTEMPTS
+        .run(tx.conn, &over, |row, event| {
+            row.add(*event);
+        })
+        .await?;
+    DELIVERIES_OF
+        .run(tx.conn, &over, |row, event| {
+            row.add(*event);
+        })
+        .await?;
+    let events = EVENTS
+        .run(tx.conn, &over, |row, event| {
+            row.add(*event);
+        })
+        .await?;
     Ok(Step { events, more: !rows.is_empty() })
 }
 
 async fn keys(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    tx.begin().await?;
     sqlx::query(
         "DELETE FROM webhooks_keys WHERE (tenant, key) IN (
              SELECT tenant, key FROM webhooks_keys WHERE expires_at <= ? LIMIT ?)",

@@ -2,6 +2,7 @@
 //!
 //! One statement changes all deliveries of the batch whose revision is the named one and says which it
 //! changed; all else follows from its answer. A result under a lease that is another's now is not even tried.
+//! The common case needs no answer, and is written in one trip.
 
 use std::collections::HashSet;
 
@@ -17,29 +18,34 @@ use crate::codec::{self, micros, signed};
 use crate::error::Fault;
 use crate::lanes::URGENT;
 use crate::queue::{jobs, take_effect};
-use crate::sql::{Bulk, nothing};
+use crate::sql::{Bulk, Fused, Row};
 use crate::writer::Tx;
 
-static CHANGE: Bulk = Bulk::new(
-    "WITH p (now) AS (SELECT ?)
-     UPDATE webhooks_deliveries AS d SET
-         revision = v.column3, status = v.column4, reason = v.column5, attempts = v.column6,
-         failed = v.column7, unknowns = v.column8, chain = v.column9, request = v.column10,
-         last_status_code = v.column11, error_kind = v.column12, error_detail = v.column13,
-         next_attempt_at = iif(v.column14, v.column15, d.next_attempt_at),
-         finished_at = iif(v.column4 IN ('pending', 'retrying'), NULL,
-                           coalesce(d.finished_at, (SELECT now FROM p)))
-     FROM (VALUES ",
-    15,
-    ") v WHERE d.id = v.column1 AND d.revision = v.column2
-     RETURNING id, event, subscription, turn, next_attempt_at, finished_at",
-);
+macro_rules! change {
+    ($($returning:literal)?) => {
+        Bulk::new(
+            "WITH p (now) AS (SELECT ?)
+             UPDATE webhooks_deliveries AS d SET
+                 revision = v.column3, status = v.column4, reason = v.column5, attempts = v.column6,
+                 failed = v.column7, unknowns = v.column8, chain = v.column9, request = v.column10,
+                 last_status_code = v.column11, error_kind = v.column12, error_detail = v.column13,
+                 next_attempt_at = iif(v.column14, v.column15, d.next_attempt_at),
+                 finished_at = iif(v.column4 IN ('pending', 'retrying'), NULL,
+                                   coalesce(d.finished_at, (SELECT now FROM p)))
+             FROM (VALUES ",
+            15,
+            concat!(") v WHERE d.id = v.column1 AND d.revision = v.column2", $($returning)?),
+        )
+    };
+}
+static CHANGE: Bulk = change!();
+static CHANGE_AND_TELL: Bulk =
+    change!(" RETURNING id, event, subscription, turn, next_attempt_at, finished_at");
 static ATTEMPTS: Bulk = Bulk::new(
-    "INSERT INTO webhooks_attempts (id, delivery, number, event_id, subscription, tenant, token, trigger,
-         started_at, duration, outcome, status_code, error_kind, error_detail, target_url, response_headers,
-         response_body)
+    "INSERT INTO webhooks_attempts (id, delivery, number, subscription, token, trigger, started_at,
+         duration, outcome, status_code, error_kind, error_detail, target_url, response_headers, response_body)
      SELECT * FROM (VALUES ",
-    17,
+    15,
     ") WHERE column1 IS NOT NULL
      ON CONFLICT (delivery, number) DO UPDATE SET
          trigger = excluded.trigger, started_at = excluded.started_at,
@@ -49,6 +55,13 @@ static ATTEMPTS: Bulk = Bulk::new(
          response_body = excluded.response_body
      WHERE outcome = 'unknown' AND token = excluded.token",
 );
+static FINISH: Bulk = Bulk::new(
+    "INSERT OR IGNORE INTO webhooks_finished (at, event)
+     SELECT finished_at, event FROM webhooks_deliveries WHERE finished_at IS NOT NULL AND id IN (",
+    1,
+    ")",
+);
+static PLAIN: Fused<4> = Fused::new([&CHANGE, &ATTEMPTS, &FINISH, &jobs::REMOVE]);
 static STANDS: Bulk = Bulk::new(
     "SELECT d.*,
          (SELECT a.number FROM webhooks_attempts a
@@ -70,6 +83,13 @@ struct Changed {
 }
 
 pub(super) async fn record(tx: &mut Tx<'_>, results: Vec<Record>) -> Result<Vec<Recorded>, Fault> {
+    if are_plain(tx, &results) {
+        if let Some(answers) = record_plain(tx, &results).await? {
+            return Ok(answers);
+        }
+        tx.start_again().await?;
+    }
+    tx.begin().await?;
     let mut answers: Vec<Option<Recorded>> = (0..results.len()).map(|_| None).collect();
     let mut left: Vec<usize> = (0..results.len()).collect();
     // Of two results for one delivery, the second sees what the first did.
@@ -107,7 +127,8 @@ async fn batch(
             None => stale.push((*index, record)),
         }
     }
-    add_attempts(tx, applied.iter().flat_map(|(_, record, _)| &record.attempts).collect()).await?;
+    let attempts: Vec<&Attempt> = applied.iter().flat_map(|(_, record, _)| &record.attempts).collect();
+    add_attempts(tx, &attempts).await?;
     let mut answers = stands(tx, &stale).await?;
     let strikes = move_jobs(tx, &applied).await?;
     let released = move_turns(tx, &applied).await?;
@@ -129,35 +150,14 @@ async fn change(
     records: &[&Record],
 ) -> Result<std::collections::HashMap<DeliveryId, Changed>, Fault> {
     let now = tx.now;
-    let rows = CHANGE
-        .fetch(
+    let rows = CHANGE_AND_TELL
+        .fetch_with(
             tx.conn,
-            records,
-            |query| query.bind(now),
-            |query, record| {
-                let state = &record.state;
-                let next = match record.next {
-                    Next::Never => Some(None),
-                    Next::After(wait) => Some(Some(now.saturating_add(micros(wait)))),
-                    Next::AsBefore => None,
-                };
-                query
-                    .bind(&record.id.as_bytes()[..])
-                    .bind(signed(record.revision))
-                    .bind(signed(state.revision.max(record.revision + 1)))
-                    .bind(state.status.as_str())
-                    .bind(state.reason.map(|reason| reason.as_str()))
-                    .bind(i64::from(state.attempts))
-                    .bind(i64::from(state.failed))
-                    .bind(i64::from(state.unknowns))
-                    .bind(i64::from(state.chain))
-                    .bind(state.request.map(|request| request.as_str()))
-                    .bind(state.last_status_code.map(i64::from))
-                    .bind(state.last_error.as_ref().map(|error| error.kind.as_str()))
-                    .bind(state.last_error.as_ref().map(|error| error.detail.as_str()))
-                    .bind(next.is_some())
-                    .bind(next.flatten())
+            |row| {
+                row.add(now);
             },
+            records,
+            |row, record| bind_change(row, record, now),
         )
         .await?;
     rows.iter()
@@ -174,44 +174,125 @@ async fn change(
         .collect()
 }
 
-async fn add_attempts(tx: &mut Tx<'_>, attempts: Vec<&Attempt>) -> Result<(), Fault> {
-    let headers: Vec<String> =
-        attempts.iter().map(|attempt| codec::headers(&attempt.response_headers)).collect();
-    let rows: Vec<(&Attempt, &str)> = attempts.into_iter().zip(headers.iter().map(String::as_str)).collect();
-    let added = ATTEMPTS
-        .run(tx.conn, &rows, nothing, |query, (attempt, headers)| {
-            query
-                .bind(&attempt.id.as_bytes()[..])
-                .bind(&attempt.delivery_id.as_bytes()[..])
-                .bind(i64::from(attempt.number))
-                .bind(&attempt.event_id.as_bytes()[..])
-                .bind(&attempt.subscription_id.as_bytes()[..])
-                .bind(attempt.tenant.as_str())
-                .bind(&attempt.token.as_bytes()[..])
-                .bind(attempt.trigger.as_str())
-                .bind(attempt.started_at.as_micros())
-                .bind(micros(attempt.duration))
-                .bind(attempt.outcome.as_str())
-                .bind(attempt.status_code.map(i64::from))
-                .bind(attempt.error.as_ref().map(|error| error.kind.as_str()))
-                .bind(attempt.error.as_ref().map(|error| error.detail.as_str()))
-                .bind(attempt.target_url.as_str())
-                .bind(*headers)
-                .bind(&attempt.response_body[..])
-        })
-        .await?;
-    if added < rows.len() as u64 {
+fn bind_change<'q>(row: &mut Row<'q>, record: &'q Record, now: i64) {
+    let state = &record.state;
+    let next = match record.next {
+        Next::Never => Some(None),
+        Next::After(wait) => Some(Some(now.saturating_add(micros(wait)))),
+        Next::AsBefore => None,
+    };
+    row.add(&record.id.as_bytes()[..])
+        .add(signed(record.revision))
+        .add(signed(state.revision.max(record.revision + 1)))
+        .add(state.status.as_str())
+        .add(state.reason.map(|reason| reason.as_str()))
+        .add(i64::from(state.attempts))
+        .add(i64::from(state.failed))
+        .add(i64::from(state.unknowns))
+        .add(i64::from(state.chain))
+        .add(state.request.map(|request| request.as_str()))
+        .add(state.last_status_code.map(i64::from))
+        .add(state.last_error.as_ref().map(|error| error.kind.as_str()))
+        .add(state.last_error.as_ref().map(|error| error.detail.as_str()))
+        .add(next.is_some())
+        .add(next.flatten());
+}
+
+fn bind_attempt<'q>(row: &mut Row<'q>, attempt: &'q Attempt) {
+    row.add(&attempt.id.as_bytes()[..])
+        .add(&attempt.delivery_id.as_bytes()[..])
+        .add(i64::from(attempt.number))
+        .add(&attempt.subscription_id.as_bytes()[..])
+        .add(&attempt.token.as_bytes()[..])
+        .add(attempt.trigger.as_str())
+        .add(attempt.started_at.as_micros())
+        .add(micros(attempt.duration))
+        .add(attempt.outcome.as_str())
+        .add(attempt.status_code.map(i64::from))
+        .add(attempt.error.as_ref().map(|error| error.kind.as_str()))
+        .add(attempt.error.as_ref().map(|error| error.detail.as_str()))
+        .add(attempt.target_url.as_str())
+        .add(codec::headers(&attempt.response_headers))
+        .add(&attempt.response_body[..]);
+}
+
+async fn add_attempts(tx: &mut Tx<'_>, attempts: &[&Attempt]) -> Result<(), Fault> {
+    let added = ATTEMPTS.run(tx.conn, attempts, |row, attempt| bind_attempt(row, attempt)).await?;
+    if added < attempts.len() as u64 {
         return Err(Fault::Defect("an attempt has a number that another one of its delivery has"));
     }
     Ok(())
 }
 
+// The common case: each result ends the lease under which it was made, and its delivery takes no turns and
+// is finished or due after a wait. It needs nothing from the tables, so it is written by one statement.
+
+fn are_plain(tx: &Tx<'_>, results: &[Record]) -> bool {
+    let mut ids = HashSet::with_capacity(results.len());
+    let is_plain = |record: &Record| {
+        let Some(lease) = &record.lease else { return false };
+        let Some(held) = tx.memory.lease_of(&record.id, lease.token) else { return false };
+        let deleted = tx.memory.lane(&held.lane).is_some_and(|lane| lane.durable.hold == Some(Hold::Deleted));
+        let finished = record.state.status.is_finished();
+        let next_is_plain = match record.next {
+            Next::Never => finished,
+            Next::After(_) => !finished,
+            Next::AsBefore => false,
+        };
+        !held.ordered
+            && !deleted
+            && next_is_plain
+            && record.state.request.is_none()
+            && record.attempts.len() == 1
+    };
+    Fused::<4>::suits(&[results.len()])
+        && results.iter().all(|record| is_plain(record) && ids.insert(record.id))
+}
+
+/// `None` when a delivery has moved on or an attempt's number is taken: all is to be taken back.
+async fn record_plain(tx: &mut Tx<'_>, results: &[Record]) -> Result<Option<Vec<Recorded>>, Fault> {
+    let (now, count) = (tx.now, results.len() as u64);
+    let over = || results.iter().filter(|record| record.next == Next::Never);
+    let [changed, added, ..] = PLAIN
+        .bind(results.len())
+        .before(now)
+        .part(results, |row, record| bind_change(row, record, now))
+        .part(results.iter().flat_map(|record| &record.attempts), bind_attempt)
+        .part(over(), |row, record| {
+            row.add(&record.id.as_bytes()[..]);
+        })
+        .part(over(), |row, record| {
+            row.add(&record.id.as_bytes()[..]);
+        })
+        .run(tx)
+        .await?;
+    if changed < count || added < count {
+        return Ok(None);
+    }
+    let mut armed = Vec::new();
+    let mut answers = Vec::with_capacity(results.len());
+    for record in results {
+        let (Some(lease), Some(held)) = (&record.lease, tx.memory.end(&record.id)) else {
+            return Err(Fault::Defect("a plain result has no lease"));
+        };
+        let strikes = take_effect(tx, held.lane, lease.effect, lease.mark);
+        if let Next::After(wait) = record.next {
+            let due = now.saturating_add(micros(wait));
+            tx.memory.pending(held.lane, due);
+            armed.push((record.id, due));
+        }
+        answers.push(Recorded::Applied { released: Vec::new(), strikes: Some(strikes) });
+    }
+    jobs::rearm(tx, &armed).await?;
+    Ok(Some(answers))
+}
+
 /// Where the deliveries of stale results stand; of one that took effect before, that it did.
 async fn stands(tx: &mut Tx<'_>, stale: &[(usize, &Record)]) -> Result<Vec<(usize, Recorded)>, Fault> {
     let rows: Vec<SqliteRow> = STANDS
-        .fetch(tx.conn, stale, nothing, |query, (_, record)| {
+        .fetch(tx.conn, stale, |row, (_, record)| {
             let token: Option<&Token> = record.attempts.first().map(|attempt| &attempt.token);
-            query.bind(&record.id.as_bytes()[..]).bind(token.map(|token| &token.as_bytes()[..]))
+            row.add(&record.id.as_bytes()[..]).add(token.map(|token| &token.as_bytes()[..]));
         })
         .await?;
     let mut answers: Vec<(usize, Recorded)> =
@@ -258,7 +339,13 @@ async fn move_jobs(tx: &mut Tx<'_>, applied: &[(usize, &Record, Changed)]) -> Re
                 Due::At(due) if record.next != Next::AsBefore || record.state.request.is_some() => {
                     tx.memory.pending(change.lane, due);
                     hurried.push((record.id, due));
-                    added.push(jobs::Job { id: record.id, lane: change.lane, due, token: None });
+                    added.push(jobs::Job {
+                        id: record.id,
+                        lane: change.lane,
+                        due,
+                        ordered: change.turn.is_some(),
+                        token: None,
+                    });
                 }
                 Due::At(_) | Due::Waiting => {}
             }
@@ -322,7 +409,7 @@ async fn move_turns(
     jobs::remove(tx, &waiting).await?;
     let jobs: Vec<jobs::Job> = heads
         .iter()
-        .map(|head| jobs::Job { id: head.id, lane: head.lane, due: head.due, token: None })
+        .map(|head| jobs::Job { id: head.id, lane: head.lane, due: head.due, ordered: true, token: None })
         .collect();
     for job in &jobs {
         tx.memory.pending(job.lane, job.due);

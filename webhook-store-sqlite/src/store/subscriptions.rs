@@ -16,7 +16,7 @@ use webhook_core::time::Timestamp;
 use crate::codec::{self, Document, signed};
 use crate::error::Fault;
 use crate::open::SqliteStore;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 static GET: Bulk =
@@ -24,6 +24,7 @@ static GET: Bulk =
 
 /// Stores a new one, or answers with what is stored under its id.
 pub(super) async fn create(tx: &mut Tx<'_>, mut s: Subscription) -> Result<Arc<Subscription>, Fault> {
+    tx.begin().await?;
     let stored = sqlx::query("SELECT * FROM webhooks_subscriptions WHERE id = ?")
         .bind(&s.id.as_bytes()[..])
         .fetch_optional(&mut *tx.conn)
@@ -57,6 +58,7 @@ pub(super) async fn create(tx: &mut Tx<'_>, mut s: Subscription) -> Result<Arc<S
 
 /// Replaces what is stored.
 pub(super) async fn update(tx: &mut Tx<'_>, mut s: Subscription, expected: u64) -> Result<Changed, Fault> {
+    tx.begin().await?;
     let Some(stored) = find(tx, &s.tenant, s.id).await? else { return Ok(Changed::NotFound) };
     if stored.version != expected {
         return Ok(Changed::VersionMismatch { current: stored.version });
@@ -114,6 +116,16 @@ pub(super) async fn raise(tx: &mut Tx<'_>, tenant: &Tenant) -> Result<ConfigVers
     Ok(version)
 }
 
+/// Notes that there is such a tenant, whose configuration has not changed yet.
+pub(super) async fn note_tenant(tx: &mut Tx<'_>, tenant: &Tenant) -> Result<(), Fault> {
+    sqlx::query("INSERT OR IGNORE INTO webhooks_tenants (tenant, config_version) VALUES (?, 0)")
+        .bind(tenant.as_str())
+        .execute(&mut *tx.conn)
+        .await?;
+    tx.memory.set_config(tenant, 0);
+    Ok(())
+}
+
 /// What a lane must know of its subscription.
 pub(super) fn settings(s: &Subscription) -> LaneSettings {
     LaneSettings {
@@ -131,6 +143,7 @@ pub(super) fn settings(s: &Subscription) -> LaneSettings {
 
 /// Writes without changing anything: what [`Store::ping`](webhook_core::store::Store::ping) asks.
 pub(super) async fn touch(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    tx.begin().await?;
     sqlx::query("UPDATE webhooks_meta SET epoch = epoch WHERE id = 1").execute(&mut *tx.conn).await?;
     Ok(())
 }
@@ -140,7 +153,11 @@ pub(super) async fn get(
     ids: &[SubscriptionId],
 ) -> Result<Vec<Option<Arc<Subscription>>>, Fault> {
     let mut conn = store.reader().await?;
-    let rows = GET.fetch(&mut conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let rows = GET
+        .fetch(&mut conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     let found = rows.iter().map(codec::subscription).collect::<Result<Vec<_>, _>>()?;
     Ok(ids.iter().map(|id| found.iter().find(|s| s.id == *id).cloned()).collect())
 }

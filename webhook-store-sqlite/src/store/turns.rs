@@ -10,7 +10,7 @@ use webhook_core::id::{DeliveryId, SubscriptionId};
 use crate::codec;
 use crate::error::Fault;
 use crate::lanes::URGENT;
-use crate::sql::{Bulk, nothing};
+use crate::sql::Bulk;
 use crate::writer::Tx;
 
 static TAKE: Bulk = Bulk::new(
@@ -77,8 +77,8 @@ pub(super) async fn take_places(tx: &mut Tx<'_>, rows: &[Waiting<'_>]) -> Result
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    TAKE.run(tx.conn, rows, nothing, |query, row| {
-        query.bind(&row.id.as_bytes()[..]).bind(&row.subscription.as_bytes()[..]).bind(row.key).bind(row.turn)
+    TAKE.run(tx.conn, rows, |row, new| {
+        row.add(&new.id.as_bytes()[..]).add(&new.subscription.as_bytes()[..]).add(new.key).add(new.turn);
     })
     .await?;
     let keys = rows.iter().map(|row| (row.subscription.as_bytes().to_vec(), row.key.to_owned())).collect();
@@ -87,7 +87,11 @@ pub(super) async fn take_places(tx: &mut Tx<'_>, rows: &[Waiting<'_>]) -> Result
 
 /// These deliveries ended. Returns the heads that follow them.
 pub(super) async fn end(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<Vec<Head>, Fault> {
-    let rows = END.fetch(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let rows = END
+        .fetch(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     let mut keys = Vec::with_capacity(rows.len());
     for row in &rows {
         keys.push((codec::blob(row, "subscription")?.to_vec(), codec::text(row, "ordering_key")?.to_owned()));
@@ -101,7 +105,11 @@ pub(super) async fn reopen(
     tx: &mut Tx<'_>,
     ids: &[DeliveryId],
 ) -> Result<(Vec<Head>, Vec<DeliveryId>), Fault> {
-    let rows = REOPEN.fetch(tx.conn, ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let rows = REOPEN
+        .fetch(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     let mut keys = Vec::with_capacity(rows.len());
     let mut waiting = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -110,7 +118,10 @@ pub(super) async fn reopen(
     }
     let heads = promote(tx, keys).await?;
     waiting.retain(|id| heads.iter().all(|head| head.id != *id));
-    DUE.run(tx.conn, &waiting, nothing, |query, id| query.bind(&id.as_bytes()[..]).bind(None::<i64>)).await?;
+    DUE.run(tx.conn, &waiting, |row, id| {
+        row.add(&id.as_bytes()[..]).add(None::<i64>);
+    })
+    .await?;
     Ok((heads, waiting))
 }
 
@@ -122,12 +133,16 @@ async fn promote(tx: &mut Tx<'_>, mut keys: Vec<Key>) -> Result<Vec<Head>, Fault
         return Ok(Vec::new());
     }
     let rows = PROMOTE
-        .fetch(tx.conn, &keys, nothing, |query, (subscription, key)| {
-            query.bind(&subscription[..]).bind(&key[..])
+        .fetch(tx.conn, &keys, |row, (subscription, key)| {
+            row.add(&subscription[..]).add(&key[..]);
         })
         .await?;
     let ids = rows.iter().map(|row| codec::delivery_id(row, "delivery")).collect::<Result<Vec<_>, _>>()?;
-    let rows = HEADS.fetch(tx.conn, &ids, nothing, |query, id| query.bind(&id.as_bytes()[..])).await?;
+    let rows = HEADS
+        .fetch(tx.conn, &ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
     let mut heads = Vec::with_capacity(rows.len());
     let mut shown = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -141,7 +156,10 @@ async fn promote(tx: &mut Tx<'_>, mut keys: Vec<Key>) -> Result<Vec<Head>, Fault
         shown.push((head.id, if asked { tx.now } else { at }));
         heads.push(head);
     }
-    DUE.run(tx.conn, &shown, nothing, |query, (id, at)| query.bind(&id.as_bytes()[..]).bind(*at)).await?;
+    DUE.run(tx.conn, &shown, |row, (id, at)| {
+        row.add(&id.as_bytes()[..]).add(*at);
+    })
+    .await?;
     // In the order of publishing, as their jobs are to be.
     heads.sort_unstable_by_key(|head| head.id);
     Ok(heads)
