@@ -80,7 +80,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
         }
     }
     if parsed.server.is_none() && !parsed.settings.is_empty() {
-        return Err("--server is missing; without it only `--settings raw` can be measured".into());
+        return Err("--server is missing; without it only `--settings sockets` and `raw` can be measured".into());
     }
     Ok(Parsed::Run(parsed))
 }

@@ -73,7 +73,7 @@ impl Report {
             setting.name().to_owned(),
             format!("{} ({}–{})", rate(median(&rates)), rate(Some(least)), rate(Some(most))),
             number(ratio_to(Setting::Raw), 2),
-            number(ratio_to(Setting::Ordinary), 2),
+            number(ratio_to(Setting::Sockets), 2),
             number(median(&server), 1),
             number(median(&own), 1),
             milliseconds(latency(&|loaded| &loaded.acknowledged, 0.50)),
@@ -90,7 +90,7 @@ impl Report {
 }
 
 const HEAD: &str = "\
-| setting | deliveries/s | of raw | of hyper | server CPU µs a delivery | load + receiver CPU µs | acknowledged p50 ms | p99 | end to end p50 ms | p99 | peak memory MiB | missing | duplicates | altered |
+| setting | deliveries/s | of raw | of sockets | server CPU µs a delivery | load + receiver CPU µs | acknowledged p50 ms | p99 | end to end p50 ms | p99 | peak memory MiB | missing | duplicates | altered |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl fmt::Display for Report {

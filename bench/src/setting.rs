@@ -26,8 +26,8 @@ const IDLE_SUBSCRIPTIONS: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setting {
+    Sockets,
     Raw,
-    Ordinary,
     One,
     Batch,
     Paced,
@@ -42,11 +42,11 @@ impl Setting {
         [Self::One, Self::Batch, Self::Paced, Self::FanOut, Self::FailFirst];
 
     /// Measured in every round: what the others are compared to.
-    pub(crate) const LIMITS: [Self; 2] = [Self::Raw, Self::Ordinary];
+    pub(crate) const LIMITS: [Self; 2] = [Self::Sockets, Self::Raw];
 
     const ALL: [(Self, &'static str, &'static str); 9] = [
-        (Self::Raw, "raw", "load generator straight to receiver; always measured"),
-        (Self::Ordinary, "hyper", "the same with hyper at both ends; always measured"),
+        (Self::Sockets, "sockets", "load generator straight to receiver over bare sockets; always measured"),
+        (Self::Raw, "raw", "the same over HTTP as software speaks it: hyper at both ends; always measured"),
         (Self::One, "one", "one event a request, at full speed"),
         (Self::Batch, "batch", "100 events a request, at full speed; twice the events"),
         (Self::Paced, "paced", "1,000 events/s for 10 s (2 s with --quick), one a request"),
@@ -82,7 +82,7 @@ impl Setting {
         match self {
             Self::One | Self::Idle => plain,
             // Fast enough to need more events for as long a run.
-            Self::Raw | Self::Ordinary => Plan { shape: Shape::Raw, events: full * 3, ..plain },
+            Self::Sockets | Self::Raw => Plan { shape: Shape::Raw, events: full * 3, ..plain },
             Self::Batch => Plan { shape: Shape::Batch(100), events: full * 2, ..plain },
             Self::Paced => {
                 let events = if arguments.quick { 2_000 } else { 10_000 };
@@ -194,8 +194,8 @@ impl Measured {
 pub(crate) async fn run(setting: Setting, arguments: &Arguments) -> Result<Measured, Failure> {
     let plan = setting.plan(arguments);
     match setting {
-        Setting::Raw => return load(&plan, arguments, None).await.map(Measured::Load),
-        Setting::Ordinary => return by_hyper(&plan, arguments).await.map(Measured::Load),
+        Setting::Sockets => return load(&plan, arguments, None).await.map(Measured::Load),
+        Setting::Raw => return by_hyper(&plan, arguments).await.map(Measured::Load),
         _ => {}
     }
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
@@ -361,4 +361,28 @@ async fn idle(server: &mut Server) -> Result<Measured, Failure> {
         cpu_percent: 100.0 * cpu.as_secs_f64() / WATCHED.as_secs_f64(),
         memory_kib: server.process().resident_memory()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::Parsed;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_limits_account_for_every_event() {
+        let line = "--settings sockets --events 200 --concurrency 4 --deadline 20";
+        let parsed = crate::arguments::parse(line.split(' ').map(str::to_owned));
+        let Ok(Parsed::Run(arguments)) = parsed else { panic!("not a run: {parsed:?}") };
+        for limit in Setting::LIMITS {
+            match run(limit, &arguments).await {
+                Ok(Measured::Load(loaded)) => {
+                    assert!(loaded.is_clean(), "{loaded:?}");
+                    assert_eq!(loaded.deliveries, 600);
+                    assert_eq!((loaded.acknowledged.len(), loaded.delivered.len()), (600, 600));
+                    assert!(loaded.rate() > 0.0 && loaded.elapsed > Duration::ZERO);
+                }
+                other => panic!("{}: {other:?}", limit.name()),
+            }
+        }
+    }
 }

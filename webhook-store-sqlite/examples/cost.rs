@@ -1,13 +1,13 @@
 //! Measures what a delivery costs this store: CPU microseconds of the whole process, and deliveries a second.
 //!
 //! ```text
-//! cargo run --release -p webhook-store-sqlite --example cost -- [batch=64] [batches=2000] [lanes=1] [backlog=0]
+//! cargo run --release -p webhook-store-sqlite --example cost -- [batch=64] [batches=2000] [lanes=1] [backlog=0] [claimed=batches/2]
 //! ```
 //!
 //! Two paths: *handed off*, where the insert leases the delivery to its publisher and the result is recorded;
 //! and *claimed*, where it is inserted pending, claimed, loaded and recorded. Every call is durable, so the
 //! rates depend on the disk; the CPU time does not. `backlog` is a number of deliveries that wait in a lane
-//! of their own, paused.
+//! of their own, paused; `claimed` is the number of batches on the second path.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
 
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ async fn main() -> Result<(), Error> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>());
     let mut number = |default: usize| numbers.next().unwrap_or(Ok(default));
     let (batch, batches, lanes, backlog) = (number(64)?, number(2000)?, number(1)?, number(0)?);
+    let claimed = number(batches / 2)?;
     let directory = tempfile::tempdir_in(".")?;
     let store = SqliteStore::open(SqliteOptions::new(directory.path().join("cost.db"))).await?;
     let mut bench = Bench { store, lanes: Vec::new(), batch, config: 0 };
@@ -47,8 +48,8 @@ async fn main() -> Result<(), Error> {
     started
         .report(&format!("handed off, insert {:.0} % record {:.0} %", spent.0, spent.1), batches * batch)?;
     let started = Cpu::now()?;
-    bench.claimed(batches / 2).await?;
-    started.report("claimed", batches / 2 * batch)?;
+    bench.claimed(claimed).await?;
+    started.report("claimed", claimed * batch)?;
     Ok(())
 }
 
@@ -250,6 +251,9 @@ impl Cpu {
 
     fn report(&self, what: &str, deliveries: usize) -> Result<(), Error> {
         let spent = (Self::now()?.ticks - self.ticks) as f64 * 10_000.0;
+        if deliveries == 0 {
+            return Ok(());
+        }
         let rate = deliveries as f64 / self.wall.elapsed().as_secs_f64();
         println!("{what}: {:.1} µs CPU a delivery, {rate:.0} deliveries/s", spent / deliveries as f64);
         Ok(())

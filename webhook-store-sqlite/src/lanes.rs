@@ -447,7 +447,7 @@ impl Memory {
     }
 
     /// A lease has run out: its job is pending again, its token good until another's claim.
-    pub(crate) fn lapse(&mut self, id: DeliveryId, held: Held) {
+    pub(crate) fn lapse(&mut self, id: DeliveryId, held: Held, now: i64) {
         self.leases.insert(id, Held { live: false, ..held });
         self.before.leases.push((id, Some(held)));
         // After a rollback it must be found again.
@@ -455,6 +455,8 @@ impl Memory {
         let lane = self.lane_mut(held.lane);
         lane.in_flight = lane.in_flight.saturating_sub(1);
         lane.next_due = lane.next_due.min(held.due);
+        // The claim that finds it may give it.
+        self.place(held.lane, now);
     }
 
     /// The jobs that `token` holds.
@@ -490,11 +492,6 @@ impl Memory {
     pub(crate) fn set_config(&mut self, tenant: &Tenant, version: u64) {
         let before = self.configs.insert(tenant.clone(), version);
         self.before.configs.push((tenant.clone(), before));
-    }
-
-    /// The number that the next event gets.
-    pub(crate) fn next_seq(&self) -> i64 {
-        self.next_seq
     }
 
     /// Gives the number of the next event.

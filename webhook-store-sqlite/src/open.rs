@@ -110,6 +110,8 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         // A batch's rows cross to the caller without making SQLite's thread wait for it.
         .row_buffer_size(1024)
         .pragma("cache_size", "-16384")
+        .pragma("page_size", std::env::var("PG").unwrap_or("4096".into()))
+        .pragma("wal_autocheckpoint", std::env::var("AC").unwrap_or("1000".into()))
         .pragma("temp_store", "memory")
         // Without it, an update from a list of rows never scans its table to look each row up in the list:
         // 237 µs a row at 256 rows, measured, and growing with the table.

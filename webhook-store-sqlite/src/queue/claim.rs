@@ -64,6 +64,7 @@ pub(super) async fn claim(tx: &mut Tx<'_>, claim: Claim) -> Result<Vec<Lease>, F
         let want = usize::try_from(room.all).unwrap_or(usize::MAX);
         let lanes = if round == 0 { (want / 4).max(1) } else { want };
         round += 1;
+        let taken = leases.len();
         let serve = next_lanes(tx, &mut turns, lanes, &room);
         if serve.is_empty() {
             break;
@@ -112,22 +113,28 @@ pub(super) async fn claim(tx: &mut Tx<'_>, claim: Claim) -> Result<Vec<Lease>, F
                 turns.push_back(lane_id);
             }
         }
+        // The next round must not find them again.
+        take(tx, claim.id, &leases[taken..]).await?;
     }
+    if !leases.is_empty() {
+        tx.memory.remember_claim(claim.id);
+    }
+    Ok(leases)
+}
+
+async fn take(tx: &mut Tx<'_>, token: Token, leases: &[Lease]) -> Result<(), Fault> {
     TAKE.run_with(
         tx.conn,
         |row| {
-            row.add(claim.id.as_bytes().to_vec());
+            row.add(token.as_bytes().to_vec());
         },
-        &leases,
+        leases,
         |row, lease| {
             row.add(&lease.id.as_bytes()[..]);
         },
     )
     .await?;
-    if !leases.is_empty() {
-        tx.memory.remember_claim(claim.id);
-    }
-    Ok(leases)
+    Ok(())
 }
 
 /// Takes up to `lanes` lanes that can be given something from the front.
@@ -223,7 +230,7 @@ async fn return_lapsed(tx: &mut Tx<'_>) -> Result<(), Fault> {
     let over = tx.memory.run_out(tx.now);
     let ids: Vec<DeliveryId> = over.iter().map(|(id, _)| *id).collect();
     for (id, held) in over {
-        tx.memory.lapse(id, held);
+        tx.memory.lapse(id, held, tx.now);
     }
     jobs::lapse(tx, &ids).await
 }

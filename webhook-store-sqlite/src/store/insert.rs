@@ -101,27 +101,32 @@ pub(super) async fn insert(
     if let Some(hand_off) = &hand_off {
         tx.memory.use_default(hand_off.max_in_flight, tx.now);
     }
-    if let Some(outcomes) = attempt(tx, &events, hand_off.as_ref(), &HashSet::new()).await? {
+    if let Some(outcomes) = attempt(tx, &events, hand_off.as_ref(), None).await? {
         return answer(tx, outcomes).await;
     }
     tx.start_again().await?;
     tx.begin().await?;
     let known = known_ids(tx, &events).await?;
-    match attempt(tx, &events, hand_off.as_ref(), &known).await? {
+    match attempt(tx, &events, hand_off.as_ref(), Some(&known)).await? {
         Some(outcomes) => answer(tx, outcomes).await,
         None => Err(Fault::Defect("an event is known and cannot be found")),
     }
 }
 
-/// Stores all events but the `known` ones; `None` when it met another one that is known.
+/// Stores all events but the `known` ones, if it was looked which are. `None` when it must be looked: an event
+/// turned out to be known, or is refused unless it is.
 async fn attempt(
     tx: &mut Tx<'_>,
     events: &[Insert],
     hand_off: Option<&HandOff>,
-    known: &HashSet<(Tenant, EventId)>,
+    known: Option<&HashSet<(Tenant, EventId)>>,
 ) -> Result<Option<Vec<Outcome>>, Fault> {
     let keys = known_keys(tx, events).await?;
     let (mut outcomes, fresh) = decide(tx, events, known, &keys);
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::KeyReused | Outcome::Outdated);
+    if known.is_none() && outcomes.iter().any(refused) {
+        return Ok(None);
+    }
     let rows = rows(tx.now, events, &fresh);
     if !store(tx, events, &fresh, &rows, hand_off, &mut outcomes).await? {
         return Ok(None);
@@ -153,7 +158,7 @@ type Fresh = Vec<(usize, i64)>;
 fn decide(
     tx: &mut Tx<'_>,
     events: &[Insert],
-    known: &HashSet<(Tenant, EventId)>,
+    known: Option<&HashSet<(Tenant, EventId)>>,
     keys: &HashMap<(String, String), KnownKey>,
 ) -> (Vec<Outcome>, Fresh) {
     let mut fresh = Fresh::with_capacity(events.len());
@@ -166,8 +171,8 @@ fn decide(
         let stored_key = key.and_then(|(tenant, key)| keys.get(&(tenant.to_owned(), key.to_owned())));
         let earlier = key.and_then(|key| batch_keys.get(&key).copied());
         let id = (&event.tenant, event.id);
-        let repeats =
-            ids.contains(&id) || (!known.is_empty() && known.contains(&(event.tenant.clone(), event.id)));
+        let is_known = |known: &HashSet<_>| known.contains(&(event.tenant.clone(), event.id));
+        let repeats = ids.contains(&id) || known.is_some_and(is_known);
         let taken = stored_key
             .map(|key| (key.fingerprint == insert.fingerprint, key.event_id, key.delivery_count))
             .or_else(|| {

@@ -2,7 +2,8 @@
 //!
 //! Every check runs, whatever the ones before it found, so that one run tells all. A check returns what it looked at
 //! (a count, so that a check which looks at nothing shows) and what is wrong, each finding with the file and line.
-//! A check that cannot run here is printed as skipped with its reason; only `cargo deny` may be.
+//! A check that cannot run here is printed as skipped with its reason; only the two that need
+//! cargo-deny may be.
 //!
 //! | module | rule |
 //! |---|---|
@@ -44,7 +45,7 @@ Checks the tree and changes nothing. Every check runs, and the findings are list
   paths                     no path of one machine
   links                     Markdown links to files and headings of the repository exist
   gate                      .ci/run runs the README's test command
-  deny                      cargo deny check, when cargo-deny is installed
+  deny, advisories          cargo deny check, when cargo-deny is installed and its database can be fetched
 ";
 
 /// What a check saw.
@@ -64,7 +65,7 @@ impl Outcome {
     /// For a tool that prints what it finds by itself.
     pub(crate) fn of_tool(result: Result<std::time::Duration, Failure>) -> Self {
         match result {
-            Ok(took) => Self::Checked { seen: seconds(took), wrong: Vec::new() },
+            Ok(took) => Self::Checked { seen: format!("after {}", seconds(took)), wrong: Vec::new() },
             Err(failure) => Self::Checked { seen: String::new(), wrong: vec![failure.message] },
         }
     }
@@ -72,7 +73,7 @@ impl Outcome {
 
 type Check = fn(&Workspace) -> Result<Outcome, Failure>;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("sources", sources::check),
     ("paths", sources::check_paths),
     ("layers", layers::check),
@@ -84,6 +85,7 @@ const CHECKS: [(&str, Check); 11] = [
     ("clippy", tools::clippy),
     ("rustdoc", tools::rustdoc),
     ("deny", tools::deny),
+    ("advisories", tools::advisories),
 ];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
