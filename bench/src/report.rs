@@ -105,7 +105,7 @@ impl fmt::Display for Report {
             arguments.concurrency,
             arguments.events,
             crate::payload::SIZE,
-            arguments.max_in_flight.map_or_else(|| "default".to_owned(), |most| most.to_string()),
+            arguments.max_in_flight,
             if arguments.quick { " A quick run: not to be quoted." } else { "" }
         )?;
         writeln!(f, "{HEAD}")?;

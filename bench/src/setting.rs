@@ -199,8 +199,7 @@ pub(crate) async fn run(setting: Setting, arguments: &Arguments) -> Result<Measu
         _ => {}
     }
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
-    let most = arguments.max_in_flight.map(|most| ["--max-in-flight".to_owned(), most.to_string()]);
-    let options: Vec<String> = most.into_iter().flatten().collect();
+    let options = ["--max-in-flight".to_owned(), arguments.max_in_flight.to_string()];
     let mut server = tokio::task::block_in_place(|| Server::start(binary, &options))?;
     let measured = match setting {
         Setting::Idle => idle(&mut server).await?,

@@ -14,7 +14,13 @@ use webhook_core::queue::*;
 async fn fill(f: &Fixture, lane: SubscriptionId, jobs: usize) -> Vec<DeliveryId> {
     let version = f.lane(lane).await.version;
     let new: Vec<NewJob> = (0..jobs)
-        .map(|_| NewJob { id: DeliveryId::new(), lane, wait: Duration::ZERO, lane_version: version, urgent: false })
+        .map(|_| NewJob {
+            id: DeliveryId::new(),
+            lane,
+            wait: Duration::ZERO,
+            lane_version: version,
+            urgent: false,
+        })
         .collect();
     let answers = f.store.enqueue(&new, None).await.unwrap();
     assert!(answers.iter().all(|answer| *answer == Enqueued::Queued));
@@ -105,7 +111,9 @@ async fn fast_answers_prove_a_lane_and_slow_ones_make_it_doubtful() {
     let lane = f.subscribe().await.id;
     fill(&f, lane, 10).await;
     let mut reference = Health::default();
-    for effect in [Effect::Fast, Effect::Fast, Effect::Slow, Effect::Neutral, Effect::Fast, Effect::Unanswered] {
+    for effect in
+        [Effect::Fast, Effect::Fast, Effect::Slow, Effect::Neutral, Effect::Fast, Effect::Unanswered]
+    {
         let lease = f.claim(1).await.remove(0);
         assert_eq!((lease.class, lease.mark), (reference.class(), reference.mark));
         let strikes = f.store.settle(&[settle(&lease, Verdict::Done, effect)]).await.unwrap();
@@ -278,7 +286,10 @@ async fn a_job_that_is_enqueued_again_is_due_at_the_earlier_time() {
     assert_eq!(leases.len(), 1);
     // A leased one stays leased.
     let again = NewJob { urgent: true, ..job.clone() };
-    assert_eq!(f.store.enqueue(&[again.clone(), again], None).await.unwrap(), [Enqueued::Present, Enqueued::Present]);
+    assert_eq!(
+        f.store.enqueue(&[again.clone(), again], None).await.unwrap(),
+        [Enqueued::Present, Enqueued::Present]
+    );
     assert!(f.claim(1).await.is_empty());
     f.check().await;
 }
@@ -377,7 +388,10 @@ async fn removed_jobs_are_nowhere() {
     f.store.remove(&ids).await.unwrap();
     assert_eq!((f.count("jobs").await, f.lane(lane).await.in_flight), (0, 0));
     assert!(f.claim(3).await.is_empty());
-    assert_eq!(f.store.settle(&[settle(&lease, Verdict::Done, Effect::Fast)]).await.unwrap(), [Settled::Stale]);
+    assert_eq!(
+        f.store.settle(&[settle(&lease, Verdict::Done, Effect::Fast)]).await.unwrap(),
+        [Settled::Stale]
+    );
     f.check().await;
 }
 
@@ -471,7 +485,8 @@ async fn a_wait_ends_when_work_comes_even_if_it_came_before_the_wait() {
 
 #[tokio::test]
 async fn a_wait_ends_when_a_jobs_time_comes() {
-    let f = Fixture::with(|options| options.clock(std::sync::Arc::new(webhook_core::time::SystemClock))).await;
+    let f =
+        Fixture::with(|options| options.clock(std::sync::Arc::new(webhook_core::time::SystemClock))).await;
     let lane = f.subscribe().await.id;
     let wait = Duration::from_millis(50);
     let job = NewJob { id: DeliveryId::new(), lane, wait, lane_version: 1, urgent: false };

@@ -108,7 +108,9 @@ async fn of_two_equal_ids_in_one_batch_the_second_is_the_duplicate() {
     let insert = new_insert(&[&s], f.config().await);
     let answers = f.store.insert(&[insert.clone(), insert.clone()], None).await.unwrap();
     assert!(matches!(answers[0], Inserted::Stored { .. }));
-    assert!(matches!(&answers[1], Inserted::Duplicate(d) if d.delivery_count == 1 && d.deliveries.len() == 1));
+    assert!(
+        matches!(&answers[1], Inserted::Duplicate(d) if d.delivery_count == 1 && d.deliveries.len() == 1)
+    );
     assert_eq!(f.count("jobs").await, 1);
     f.check().await;
 }
@@ -129,11 +131,16 @@ async fn an_idempotency_key_gives_the_first_answer_and_refuses_another_request()
     let batch: Vec<Insert> = std::iter::once(first.clone()).chain(others).collect();
     let answers = f.store.insert(&batch, None).await.unwrap();
     assert!(matches!(answers[0], Inserted::Stored { .. }));
-    assert!(matches!(&answers[1], Inserted::Duplicate(d) if d.event_id == first.event.id && d.deliveries.len() == 1));
+    assert!(
+        matches!(&answers[1], Inserted::Duplicate(d) if d.event_id == first.event.id && d.deliveries.len() == 1)
+    );
     assert_eq!(answers[2], Inserted::KeyReused);
     assert!(matches!(answers[3], Inserted::Stored { .. }));
-    let again = f.store.insert(&[keyed("k", 1, &[], config), keyed("k", 2, &[], config)], None).await.unwrap();
-    assert!(matches!(&again[0], Inserted::Duplicate(d) if d.event_id == first.event.id && d.delivery_count == 1));
+    let again =
+        f.store.insert(&[keyed("k", 1, &[], config), keyed("k", 2, &[], config)], None).await.unwrap();
+    assert!(
+        matches!(&again[0], Inserted::Duplicate(d) if d.event_id == first.event.id && d.delivery_count == 1)
+    );
     assert_eq!(again[1], Inserted::KeyReused);
     f.check().await;
 }

@@ -47,7 +47,11 @@ async fn every_field_of_an_attempt_is_kept() {
     f.store.record(std::slice::from_ref(&record)).await.unwrap();
     assert_eq!(f.store.attempts_of(None, lease.id).await.unwrap(), record.attempts);
     let listed = f.store.attempts(&AttemptFilter::default(), page(10)).await.unwrap().items.remove(0);
-    let bare = Attempt { response_headers: Vec::new(), response_body: Default::default(), ..record.attempts[0].clone() };
+    let bare = Attempt {
+        response_headers: Vec::new(),
+        response_body: Default::default(),
+        ..record.attempts[0].clone()
+    };
     assert_eq!(listed, bare);
 }
 
