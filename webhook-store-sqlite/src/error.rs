@@ -4,7 +4,7 @@
 //! [`BackendError`] that callers know, with the kind that SQLite's result code stands for. The text says what
 //! it means for the operator; the driver's own error is the source.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use webhook_core::error::{BackendError, BackendErrorKind};
 
@@ -129,7 +129,7 @@ pub(crate) fn cannot_open(path: &Path, why: &str, source: Option<std::io::Error>
 }
 
 /// Something about opening `path` failed in SQLite.
-pub(crate) fn opening(path: PathBuf, error: sqlx::Error) -> BackendError {
+pub(crate) fn opening(path: &Path, error: sqlx::Error) -> BackendError {
     let (kind, detail) = classify(&error);
     BackendError::new(kind, BACKEND, "open", format!("{}: {detail}", path.display())).with_source(error)
 }

@@ -66,14 +66,14 @@ impl SqliteStore {
         }
         let lock = lock::acquire(&path).await?;
         let connect = connect_options(&options);
-        let mut conn = connect.connect().await.map_err(|error| error::opening(path.clone(), error))?;
+        let mut conn = connect.connect().await.map_err(|error| error::opening(&path, error))?;
         let now = options.clock.now().as_micros();
         schema::bring_up_to_date(&mut conn, options.migrate, now).await?;
         if let Some(pages) = options.max_page_count {
             sqlx::raw_sql(&format!("PRAGMA max_page_count = {pages}"))
                 .execute(&mut conn)
                 .await
-                .map_err(|error| error::opening(path.clone(), error))?;
+                .map_err(|error| error::opening(&path, error))?;
         }
         let memory = restore(&mut conn, now).await.map_err(|fault| fault.during("open"))?;
         let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM webhooks_meta")

@@ -156,7 +156,7 @@ pub(crate) fn subscription(row: &SqliteRow) -> Result<Arc<Subscription>, Fault> 
         target_url: settings.target_url,
         description: settings.description,
         event_types: settings.event_types.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?,
-        filter: settings.filter.map(filter).transpose()?,
+        filter: settings.filter.as_ref().map(filter).transpose()?,
         headers: secrets.headers,
         metadata: settings.metadata,
         status: status(text(row, "status")?)?,
@@ -212,8 +212,8 @@ fn filter_json(filter: &Filter) -> serde_json::Value {
     filter.as_json().clone()
 }
 
-fn filter(json: serde_json::Value) -> Result<Arc<Filter>, Fault> {
-    Filter::parse(&json).map(Arc::new).map_err(|error| Fault::corrupt("filter", error))
+fn filter(json: &serde_json::Value) -> Result<Arc<Filter>, Fault> {
+    Filter::parse(json).map(Arc::new).map_err(|error| Fault::corrupt("filter", error))
 }
 
 // Encryption at rest.

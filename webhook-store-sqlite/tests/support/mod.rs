@@ -1,5 +1,7 @@
 //! What the tests share: a clock that they move, a store on a file of its own, things to store in it, and the
 //! checks that hold whatever happened.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of what is shared")]
 
 use std::collections::BTreeMap;
