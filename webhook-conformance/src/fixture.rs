@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use webhook_core::model::NewEvent;
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
 
@@ -66,6 +67,9 @@ pub trait StoreFixture: Fixture {
 
     /// What people see of the same store.
     fn history(&self) -> Arc<dyn History>;
+
+    /// Puts this event into the inbox by a transaction of its own, as an application does.
+    fn publish_later(&self, event: NewEvent) -> impl Future<Output = ()> + Send;
 }
 
 /// Runs one case on a fresh backend and cleans up after it. The macros call it.

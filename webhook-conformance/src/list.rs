@@ -99,6 +99,25 @@ macro_rules! queue_tests {
 macro_rules! store_tests {
     ($fixture:ty) => {
         $crate::__tests! { $fixture; store
+            events {
+                an_event_is_found_with_its_deliveries
+                another_tenants_event_is_not_found
+                deliveries_are_added_to_a_stored_event
+                adding_against_another_configuration_adds_nothing
+                nothing_is_added_to_an_event_that_is_gone
+                an_added_delivery_takes_its_turn
+                an_added_delivery_is_due_at_its_events_time
+                a_repeated_publish_is_answered_as_at_first
+            }
+            expire {
+                what_may_be_given_up_of_a_lane_expires
+                what_is_unfinished_for_too_long_expires
+                expire_keeps_to_its_limit
+                what_has_ended_does_not_expire
+                a_chain_starts_when_its_event_is_to_be_delivered
+                a_new_chain_moves_the_time_to_give_up
+                an_expired_head_releases_the_next
+            }
             history {
                 pages_are_newest_first_and_stable
                 the_last_page_says_so
@@ -106,6 +125,14 @@ macro_rules! store_tests {
                 deliveries_are_found_by_every_filter
                 events_are_found_and_shown
                 attempts_are_listed_without_bodies
+            }
+            inbox {
+                rows_are_taken_in_their_order
+                a_row_is_taken_as_it_was_inserted
+                a_published_row_is_gone
+                a_rejected_row_stays_with_its_problem
+                rejected_rows_are_listed_by_tenant_and_page
+                a_rejected_row_is_deleted_by_its_tenant
             }
             model {
                 random_calls_do_what_the_reference_does
@@ -130,6 +157,9 @@ macro_rules! store_tests {
                 a_paused_subscription_holds_its_lane
                 a_deleted_subscription_holds_its_lane
                 the_next_of_an_order_gets_its_job_when_the_head_ends
+                an_expired_delivery_has_no_job
+                an_added_delivery_is_claimable
+                replayed_deliveries_are_claimable
             }
             publish {
                 a_stored_event_is_loaded_as_it_was
@@ -166,6 +196,16 @@ macro_rules! store_tests {
                 a_request_is_due_at_once_and_leaves_the_schedule
                 a_finished_delivery_shows_when_and_why
                 a_reopened_delivery_is_unfinished_again
+            }
+            replay {
+                a_replay_counts_what_matches
+                starting_again_returns_what_is_stored
+                a_replay_reopens_each_match_once
+                a_page_is_done_once
+                what_has_moved_on_is_left_alone
+                what_comes_after_the_start_is_no_part_of_it
+                replayed_deliveries_wait_for_their_turn
+                the_oldest_replay_is_worked_off_first
             }
             subscriptions {
                 a_created_subscription_is_there
@@ -233,13 +273,17 @@ mod tests {
             include_str!("queue/model.rs"),
             include_str!("queue/races.rs"),
             include_str!("queue/time.rs"),
+            include_str!("store/events.rs"),
+            include_str!("store/expire.rs"),
             include_str!("store/history.rs"),
+            include_str!("store/inbox.rs"),
             include_str!("store/model.rs"),
             include_str!("store/order.rs"),
             include_str!("store/own_queue.rs"),
             include_str!("store/publish.rs"),
             include_str!("store/races.rs"),
             include_str!("store/record.rs"),
+            include_str!("store/replay.rs"),
             include_str!("store/subscriptions.rs"),
             include_str!("store/sweeps.rs"),
         ];

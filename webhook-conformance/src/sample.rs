@@ -20,6 +20,8 @@ use webhook_core::time::Timestamp;
 
 use crate::{Fixture, StoreFixture};
 
+/// A delivery may be given up so long after the start of its chain, unless a case says otherwise.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 /// So many failures exhaust a delivery.
 pub(crate) const FAILURES: u32 = 3;
 
@@ -77,6 +79,7 @@ impl<'a, F: StoreFixture> Desk<'a, F> {
             id: DeliveryId::new(),
             subscription_id: subscription.id,
             ordered: subscription.ordered,
+            give_up_after: GIVE_UP,
         });
         Insert {
             config_version: self.version(&event.tenant).await,
@@ -294,6 +297,7 @@ pub(crate) fn result(id: DeliveryId, loaded: &Loaded, outcome: Outcome, token: T
         attempts: vec![row(id, loaded, number, outcome, token)],
         state: step.state,
         next: step.next,
+        new_chain: None,
     }
 }
 
@@ -311,12 +315,14 @@ pub(crate) fn late(
     let step = step(now, &input, &policy(), 0.5).unwrap();
     let number = step.number.expect("an attempt ended");
     let attempts = vec![row(id, seen, number, outcome, token)];
-    Record { id, revision: now.revision, lease: None, attempts, state: step.state, next: step.next }
+    let (state, next) = (step.state, step.next);
+    Record { id, revision: now.revision, lease: None, attempts, state, next, new_chain: None }
 }
 
 /// What the engine records of a person's request.
 pub(crate) fn asked(id: DeliveryId, state: &DeliveryState, input: &Input<'_>) -> Record {
     let step = step(state, input, &policy(), 0.5).expect("the request can be granted");
+    let new_chain = (step.state.chain != state.chain).then_some(GIVE_UP);
     Record {
         id,
         revision: state.revision,
@@ -324,6 +330,7 @@ pub(crate) fn asked(id: DeliveryId, state: &DeliveryState, input: &Input<'_>) ->
         attempts: Vec::new(),
         state: step.state,
         next: step.next,
+        new_chain,
     }
 }
 

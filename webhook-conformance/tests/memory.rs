@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use webhook_conformance::{Fixture, Missing, QueueFixture, StoreFixture};
 use webhook_core::memory::{MemoryQueue, MemoryStore};
+use webhook_core::model::NewEvent;
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
 use webhook_core::testing::TokioClock;
@@ -42,6 +43,10 @@ impl StoreFixture for Memory {
 
     fn history(&self) -> Arc<dyn History> {
         self.store.clone()
+    }
+
+    async fn publish_later(&self, event: NewEvent) {
+        self.store.publish_later(event);
     }
 }
 

@@ -108,6 +108,10 @@ id! {
     Token
 }
 id! {
+    /// A replay: many deliveries to be reopened.
+    ReplayId
+}
+id! {
     /// A worker, that is one process that claims jobs. New at every start.
     WorkerId
 }

@@ -18,6 +18,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::fields::Fields;
 use crate::problem::{Problem, ProblemCode};
 
 /// The type of JSON routes.
@@ -151,6 +152,24 @@ pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
             duplicate.take().map_or_else(not_an_object, |path| Problem::field(&path, TWICE)),
         )),
     }
+}
+
+/// The largest body of a request that only asks for something.
+const REQUEST: usize = 16 * 1024;
+
+/// Reads the fields of a body that may be left out. No body is the same as `{}` and needs no content type.
+pub(crate) async fn optional_fields(headers: &HeaderMap, body: Body) -> Result<Fields, Problem> {
+    let body = read(headers, body, REQUEST).await?;
+    if body.is_empty() {
+        return Ok(Fields::new(Map::new()));
+    }
+    expect_type(headers, &[JSON])?;
+    object(&body).map(Fields::new)
+}
+
+/// Takes no fields: no body, or `{}`.
+pub(crate) async fn expect_none(headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+    optional_fields(headers, body).await?.finish()
 }
 
 /// The detail of a key that occurs twice.

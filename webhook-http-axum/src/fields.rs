@@ -109,6 +109,23 @@ impl Fields {
         }
     }
 
+    /// One or several of these names.
+    pub(crate) fn names<T: Copy + Display>(&mut self, name: &str, all: &[T]) -> Option<Vec<T>> {
+        let Value::Array(items) = self.take(name)? else { return self.wrong(name, "an array of strings") };
+        let expected = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if items.is_empty() {
+            return self.wrong(name, &format!("one or several of {expected}"));
+        }
+        let mut names = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match all.iter().find(|known| item.as_str() == Some(&known.to_string())) {
+                Some(known) => names.push(*known),
+                None => self.refuse(&format!("{name}[{index}]"), format!("expected one of {expected}")),
+            }
+        }
+        Some(names)
+    }
+
     pub(crate) fn text_map(&mut self, name: &str) -> BTreeMap<String, String> {
         match self.take(name) {
             None => BTreeMap::new(),
@@ -189,6 +206,17 @@ mod tests {
         body.finish_below(below);
         let names: Vec<_> = body.into_errors().into_iter().map(|error| error.field).collect();
         assert_eq!(names, ["a", "list[1]", "map.k", "missing", "below.n", "below.per", "below.more", "left"]);
+    }
+
+    #[test]
+    fn a_list_of_names_has_at_least_one_and_none_that_is_unknown() {
+        let mut body = fields(json!({"a": ["x", "y"], "b": [], "c": ["z", 1, "y"], "d": "x", "e": null}));
+        assert_eq!(body.names("a", &["x", "y"]), Some(vec!["x", "y"]));
+        for name in ["b", "c", "d", "e"] {
+            body.names(name, &["x", "y"]);
+        }
+        let names: Vec<_> = body.into_errors().into_iter().map(|error| error.field).collect();
+        assert_eq!(names, ["b", "c[0]", "c[1]", "d"]);
     }
 
     #[test]

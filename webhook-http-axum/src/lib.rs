@@ -28,7 +28,8 @@ pub use options::HttpOptions;
 pub use probes::{Draining, probes};
 pub use problem::{Problem, ProblemCode};
 
-/// The API over an engine, to be nested under any path; `history` is the store that the engine works on.
+/// The API over an engine, to be nested under any path; `history` is the store that the engine
+/// works on.
 ///
 /// Every answer to a request below that path is the API's own: errors, unknown routes and methods, and
 /// panics too, are `application/problem+json`. A trailing slash is accepted on every route. Requests act for

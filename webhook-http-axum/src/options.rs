@@ -43,7 +43,8 @@ impl HttpOptions {
         self
     }
 
-    /// The clock that timestamps of ingested requests are held against.
+    /// The clock that timestamps of ingested requests are held against, and that says what lies ahead where
+    /// deliveries show why they wait.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;

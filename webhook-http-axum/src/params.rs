@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use webhook_core::id::{DeliveryId, EventId, SubscriptionId};
+use webhook_core::id::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::model::Tenant;
 use webhook_core::time::Timestamp;
 
@@ -122,6 +122,10 @@ impl Named for EventId {
 
 impl Named for DeliveryId {
     const WHAT: &str = "delivery";
+}
+
+impl Named for ReplayId {
+    const WHAT: &str = "replay";
 }
 
 /// The `{id}` of a path: the last one, since the path that the router is nested under may have its own.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
+use webhook_core::engine::RequestError;
 use webhook_core::error::BackendError;
 use webhook_core::{FieldError, PublishError, SubscriptionError};
 
@@ -263,6 +264,42 @@ impl Problem {
         Self::new(
             ProblemCode::VersionMismatch,
             format!("the subscription is at version {current}; read it again and repeat the change"),
+        )
+    }
+}
+
+impl Problem {
+    /// What a person asked of a delivery or an event (`what`) and was not granted. `finished` says what to do
+    /// about one that has ended.
+    pub(crate) fn refused(error: RequestError, what: &str, finished: &str) -> Self {
+        match error {
+            RequestError::NotFound => Self::not_found(what),
+            RequestError::Finished => Self::new(ProblemCode::DeliveryFinished, finished),
+            RequestError::NotActive(status) => Self::subscription_not_active(status),
+            RequestError::Unfinished | RequestError::Conflict => Self::new(
+                ProblemCode::Conflict,
+                format!("the {what} changed while the request was carried out; repeat it"),
+            ),
+            RequestError::Store(error) => error.into(),
+            error => {
+                log_defect(&error);
+                Self::internal()
+            }
+        }
+    }
+
+    pub(crate) fn subscription_not_active(status: impl Display) -> Self {
+        Self::new(
+            ProblemCode::SubscriptionNotActive,
+            format!("the subscription is {status}, and nothing is sent to it until it is active"),
+        )
+    }
+
+    /// A change that asks for no version and yet never met the one that it read.
+    pub(crate) fn kept_changing() -> Self {
+        Self::new(
+            ProblemCode::Conflict,
+            "the subscription kept changing while this change was made; repeat it",
         )
     }
 }

@@ -108,6 +108,7 @@ impl Bench {
                 id: DeliveryId::new(),
                 subscription_id: lanes[(first + index) % lanes.len()],
                 ordered: false,
+                give_up_after: Duration::from_secs(3600),
             }],
             config_version: self.config,
             fingerprint: [0; 32],
@@ -232,6 +233,7 @@ fn success(event: &Event, lease: &Lease) -> Record {
         attempts: vec![attempt],
         state,
         next: Next::Never,
+        new_chain: None,
     }
 }
 

@@ -435,6 +435,11 @@ impl Memory {
         }
     }
 
+    /// Whether the time of a lease is over that was not yet found to be. Never `false` when one is.
+    pub(crate) fn may_have_run_out(&self, now: i64) -> bool {
+        self.first_end.is_some_and(|first| first <= now)
+    }
+
     /// The leases whose time is over and was not yet found to be.
     pub(crate) fn run_out(&mut self, now: i64) -> Vec<(DeliveryId, Held)> {
         if self.first_end.is_none_or(|first| first > now) {
@@ -494,7 +499,12 @@ impl Memory {
         self.before.configs.push((tenant.clone(), before));
     }
 
-    /// Gives the number of the next event.
+    /// The last number that was given.
+    pub(crate) fn last_seq(&self) -> i64 {
+        self.next_seq - 1
+    }
+
+    /// Gives the next number: of an event, or of deliveries that are added to one.
     pub(crate) fn take_seq(&mut self) -> i64 {
         self.before.next_seq.get_or_insert(self.next_seq);
         self.next_seq += 1;

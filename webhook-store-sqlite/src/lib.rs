@@ -1,4 +1,4 @@
-//! Webhook delivery in one SQLite file.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod codec;

@@ -88,6 +88,30 @@ impl SqliteStore {
         Ok(Self { writer, readers, clock: options.clock, epoch: u64::try_from(epoch).unwrap_or(0) })
     }
 
+    /// Closes the file, so that SQLite moves what is in `-wal` into it and removes `-wal` and `-shm`, and lets
+    /// go of it. Calls that were made before are waited for; later ones, of all clones, answer
+    /// [`Unavailable`](webhook_core::error::BackendErrorKind::Unavailable). A second call waits for the first
+    /// one and changes nothing.
+    ///
+    /// Nothing that was acknowledged depends on it: a file that was not closed is whole, and is read together
+    /// with its `-wal` at the next opening. While an application has a connection of its own to the file, the
+    /// two stay until that one is closed.
+    ///
+    /// Stop the engine first (`Webhooks::shutdown`).
+    ///
+    /// # Cancel safety
+    /// Once it was polled, closing goes on although this future is dropped.
+    pub async fn close(&self) {
+        let (writer, readers) = (self.writer.clone(), self.readers.clone());
+        // The last connection to close is the one that tidies up, and one that reads cannot.
+        let closing = tokio::spawn(async move {
+            readers.close().await;
+            writer.close().await;
+        });
+        // It fails only when the runtime is being shut down, which closes everything too.
+        let _ = closing.await;
+    }
+
     /// A connection for reading. It sees everything that was committed before.
     pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, Fault> {
         Ok(self.readers.acquire().await?)
@@ -142,7 +166,10 @@ async fn restore(conn: &mut SqliteConnection, now: i64) -> Result<Memory, Fault>
     {
         configs.insert(codec::tenant(&row, "tenant")?, codec::unsigned(&row, "config_version")?);
     }
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT max(seq) FROM webhooks_events").fetch_one(&mut *conn).await?;
-    Ok(Memory::restore(lanes, configs, last.unwrap_or(0) + 1, now))
+    let last: i64 = sqlx::query_scalar(
+        "SELECT max(last_number, coalesce((SELECT max(seq) FROM webhooks_events), 0)) FROM webhooks_meta",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    Ok(Memory::restore(lanes, configs, last + 1, now))
 }

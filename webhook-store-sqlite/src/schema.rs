@@ -23,9 +23,10 @@ const MIGRATIONS: [&str; 1] = [V1];
 const V1: &str = "
 CREATE TABLE webhooks_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    last_number INTEGER NOT NULL -- at least: numbers up to it are given, though no event may have one
 ) STRICT;
-INSERT INTO webhooks_meta (id, epoch) VALUES (1, 1);
+INSERT INTO webhooks_meta (id, epoch, last_number) VALUES (1, 1, 0);
 
 CREATE TABLE webhooks_tenants (
     tenant TEXT PRIMARY KEY,
@@ -87,7 +88,10 @@ CREATE TABLE webhooks_deliveries (
     event INTEGER NOT NULL, -- seq
     subscription BLOB NOT NULL,
     created_at INTEGER NOT NULL,
+    added INTEGER, -- the number of one that its event's publish did not make
     turn INTEGER, -- of an ordered one: its number
+    chain_start INTEGER NOT NULL,
+    give_up_at INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     status TEXT NOT NULL,
     reason TEXT,
@@ -99,7 +103,7 @@ CREATE TABLE webhooks_deliveries (
     last_status_code INTEGER,
     error_kind TEXT,
     error_detail TEXT,
-    next_attempt_at INTEGER, -- NULL when finished, or waiting behind another
+    next_attempt_at INTEGER, -- by the schedule, whether or not it waits behind another; NULL when finished
     finished_at INTEGER
 ) STRICT, WITHOUT ROWID;
 -- deliveries of an event: lists, duplicates, prune
@@ -108,6 +112,12 @@ CREATE INDEX webhooks_deliveries_event ON webhooks_deliveries (event);
 CREATE INDEX webhooks_deliveries_subscription ON webhooks_deliveries (subscription, id);
 -- list of dead letters, however many succeeded; that of unfinished ones reads jobs and turns
 CREATE INDEX webhooks_deliveries_dead ON webhooks_deliveries (id) WHERE status IN ('exhausted', 'cancelled');
+
+-- expire by lane
+CREATE INDEX webhooks_deliveries_give_up ON webhooks_deliveries (subscription, give_up_at)
+    WHERE finished_at IS NULL;
+-- expire by age
+CREATE INDEX webhooks_deliveries_chain ON webhooks_deliveries (chain_start) WHERE finished_at IS NULL;
 
 CREATE TABLE webhooks_attempts (
     key INTEGER PRIMARY KEY,
@@ -179,6 +189,57 @@ CREATE TABLE webhooks_lanes (
     parked_until INTEGER NOT NULL,
     permit_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE webhooks_replays (
+    id BLOB PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    statuses TEXT NOT NULL, -- names with commas between; '' for any
+    subscription BLOB,
+    event_id BLOB,
+    event_type TEXT,
+    since INTEGER,
+    until INTEGER,
+    last_number INTEGER NOT NULL, -- given when it started: what has a later one is no part of it
+    after BLOB, -- the last delivery of the page before
+    finished INTEGER NOT NULL,
+    matched INTEGER NOT NULL,
+    more INTEGER NOT NULL,
+    done INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+-- the oldest that runs
+CREATE INDEX webhooks_replays_running ON webhooks_replays (id) WHERE finished = 0;
+
+-- Written by applications, in any language: its columns are documented in the README and only ever added to.
+-- AUTOINCREMENT: a number is never given twice, so that settling a row again cannot mean a later one.
+CREATE TABLE webhooks_inbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id ANY NOT NULL -- UUID: 36 characters, 32 hexadecimal digits, or 16 bytes
+        DEFAULT (lower(
+            substr(printf('%012x', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)), 1, 8) || '-' ||
+            substr(printf('%012x', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)), 9, 4) || '-7' ||
+            substr(hex(randomblob(2)), 2) || '-' ||
+            substr('89ab', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2) || '-' ||
+            hex(randomblob(6))))
+        CHECK (CASE typeof(id)
+            WHEN 'blob' THEN length(id) = 16
+            WHEN 'text' THEN length(replace(id, '-', '')) = 32 AND replace(id, '-', '') NOT GLOB '*[^0-9A-Fa-f]*'
+            ELSE 0 END),
+    tenant TEXT NOT NULL DEFAULT 'default',
+    event_type TEXT NOT NULL,
+    payload ANY NOT NULL CHECK (typeof(payload) IN ('text', 'blob')),
+    content_type TEXT NOT NULL DEFAULT 'application/json',
+    ordering_key TEXT,
+    deliver_at INTEGER, -- microseconds since 1970, UTC
+    idempotency_key TEXT,
+    created_at INTEGER NOT NULL
+        DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000), -- microseconds since 1970
+    problem TEXT -- the store's: why it cannot be published. Then its id has been made 16 bytes
+) STRICT;
+-- take
+CREATE INDEX webhooks_inbox_waiting ON webhooks_inbox (number) WHERE problem IS NULL;
+-- list of rejected ones
+CREATE INDEX webhooks_inbox_rejected ON webhooks_inbox (id) WHERE problem IS NOT NULL;
 ";
 
 /// Brings the file's schema to this version.

@@ -8,7 +8,8 @@
 //! - the memory changes with the commit and never without it: any failure, a panic included, rolls both back;
 //! - no two writers wait for each other inside SQLite, where waiting means sleeping and trying again.
 //!
-//! The task ends when the last handle is gone, closes the connection and then lets go of the file's lock.
+//! The task ends when it is told to close or the last handle is gone; it finishes the calls that were sent,
+//! closes the connection and then lets go of the file's lock.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use webhook_core::error::{BackendError, BackendErrorKind};
 use webhook_core::time::Clock;
 
@@ -101,6 +102,7 @@ impl Bell {
 pub(crate) struct Writer {
     commands: mpsc::Sender<Command>,
     bell: Arc<Bell>,
+    ended: watch::Receiver<bool>,
 }
 
 struct Task {
@@ -108,6 +110,7 @@ struct Task {
     memory: Memory,
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
+    closing: bool,
 }
 
 /// What an operation that failed left behind.
@@ -131,17 +134,23 @@ impl Writer {
             passes_over: AtomicBool::new(false),
         });
         bell.set(&memory);
-        let mut task = Task { conn, memory, clock, bell: Arc::clone(&bell) };
+        let mut task = Task { conn, memory, clock, bell: Arc::clone(&bell), closing: false };
+        let (end, ended) = watch::channel(false);
         tokio::spawn(async move {
             while let Some(command) = inbox.recv().await {
                 command(&mut task).await;
+                if task.closing {
+                    // What was sent before is still received, and nothing else.
+                    inbox.close();
+                }
             }
             if let Err(error) = task.conn.close().await {
                 tracing::warn!(%error, "the database was not closed cleanly; nothing committed is lost");
             }
             drop(lock);
+            end.send_replace(true);
         });
-        Self { commands, bell }
+        Self { commands, bell, ended }
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -188,6 +197,18 @@ impl Writer {
             .boxed()
         })
         .await
+    }
+
+    /// Lets the task end, and waits until it has let go of the file.
+    pub(crate) async fn close(&self) {
+        let command: Command = Box::new(|task| {
+            task.closing = true;
+            async {}.boxed()
+        });
+        // Closing or closed already: there is the end to wait for, here too.
+        let _ = self.commands.send(command).await;
+        // A task that was dropped with its runtime has let go as well.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     async fn send<T, F>(&self, name: &'static str, call: F) -> Result<T, BackendError>

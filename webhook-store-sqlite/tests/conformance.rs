@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use webhook_conformance::{Fixture, Missing, QueueFixture, StoreFixture};
+use webhook_core::model::NewEvent;
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
 use webhook_core::testing::ManualClock;
+use webhook_store_sqlite::sqlx::sqlite::SqliteConnectOptions;
+use webhook_store_sqlite::sqlx::{ConnectOptions as _, Connection as _};
 use webhook_store_sqlite::{SqliteOptions, SqliteStore};
 
 struct File {
     store: SqliteStore,
     clock: ManualClock,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture for File {
@@ -24,7 +27,7 @@ impl Fixture for File {
         let clock = ManualClock::new();
         let options = SqliteOptions::new(directory.path().join("webhooks.db")).clock(Arc::new(clock.clone()));
         let store = SqliteStore::open(options).await.unwrap();
-        Ok(Self { store, clock, _directory: directory })
+        Ok(Self { store, clock, directory })
     }
 
     async fn advance(&self, span: Duration) {
@@ -45,6 +48,19 @@ impl StoreFixture for File {
 
     fn history(&self) -> Arc<dyn History> {
         Arc::new(self.store.clone())
+    }
+
+    async fn publish_later(&self, event: NewEvent) {
+        let options = SqliteConnectOptions::new().filename(self.directory.path().join("webhooks.db"));
+        let runtime = tokio::runtime::Handle::current();
+        let insert = move || {
+            runtime.block_on(async {
+                let mut application = options.connect().await.unwrap();
+                SqliteStore::publish_in(&mut application, event).await.unwrap();
+                application.close().await.unwrap();
+            });
+        };
+        tokio::task::spawn_blocking(insert).await.unwrap();
     }
 }
 

@@ -1,7 +1,5 @@
 //! Lanes: turns, limits, strikes, parking, rates, leases. Promise 13 unless said otherwise.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
-
 mod support;
 
 use std::collections::HashMap;

@@ -1,7 +1,5 @@
 //! What `record` owes: fences, rows, jobs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
-
 mod support;
 
 use std::time::Duration;
@@ -81,6 +79,7 @@ async fn a_result_on_another_revision_changes_nothing_and_tells_where_it_stands(
         attempts: vec![row(&loaded, lease.id, lease.token, 1, &ending)],
         state: decided.state,
         next: decided.next,
+        new_chain: None,
     };
     assert!(is_applied(&f.store.record(&[record]).await.unwrap()[0]));
     let delivery = f.delivery(published.ids[0]).await;
@@ -191,6 +190,7 @@ async fn a_late_result_replaces_its_own_unknown_row() {
         attempts: vec![row(&seen, crashed.id, crashed.token, decided.number.unwrap(), &ending)],
         state: decided.state,
         next: decided.next,
+        new_chain: None,
     };
     assert!(is_applied(&f.store.record(&[record]).await.unwrap()[0]));
     let attempts = f.store.attempts_of(None, crashed.id).await.unwrap();

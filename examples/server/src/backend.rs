@@ -58,6 +58,8 @@ pub(crate) struct Backend {
     pub(crate) history: Arc<dyn History>,
     /// For a store without a queue of its own.
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
+    /// What is to be closed at the end, so that the file stands alone and can be copied.
+    pub(crate) file: Option<SqliteStore>,
 }
 
 impl Backend {
@@ -69,11 +71,13 @@ impl Backend {
         match database {
             Database::Memory => {
                 let store = Arc::new(MemoryStore::new());
-                Ok(Self { history: store.clone(), store, queue: Some(Arc::new(MemoryQueue::new())) })
+                let queue: Option<Arc<dyn JobQueue>> = Some(Arc::new(MemoryQueue::new()));
+                Ok(Self { history: store.clone(), store, queue, file: None })
             }
             Database::Sqlite(options) => {
-                let store = Arc::new(SqliteStore::open(options.clone().migrate(migrate)).await?);
-                Ok(Self { history: store.clone(), store, queue: None })
+                let file = SqliteStore::open(options.clone().migrate(migrate)).await?;
+                let store = Arc::new(file.clone());
+                Ok(Self { history: store.clone(), store, queue: None, file: Some(file) })
             }
         }
     }

@@ -100,6 +100,12 @@ pub(crate) struct ServeFlags {
     pub(crate) retention: Option<String>,
     #[arg(
         long,
+        value_name = "DURATION",
+        help = "What is unfinished for longer is exhausted as expired; 0 never [env: WEBHOOK_MAX_AGE] [default: 30d]"
+    )]
+    pub(crate) max_age: Option<String>,
+    #[arg(
+        long,
         value_name = "SIZE",
         help = "Largest payload of an event [env: WEBHOOK_MAX_PAYLOAD] [default: 1MiB]"
     )]

@@ -35,7 +35,6 @@ const UNKNOWN_HERE: &[&str] = &[
     "REDIS_URL",
     "WEBHOOK_ROLE",
     "WEBHOOK_API_KEYS",
-    "WEBHOOK_MAX_AGE",
     "WEBHOOK_DISABLE_AFTER",
     "WEBHOOK_ENCRYPTION_KEYS",
     "WEBHOOK_CONFIG",
@@ -72,6 +71,7 @@ pub(crate) struct ServeConfig {
     pub(crate) retry: RetrySpec,
     pub(crate) lease: Duration,
     pub(crate) retention: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     pub(crate) max_payload: usize,
     pub(crate) migrate: bool,
     pub(crate) log_format: LogFormat,
@@ -208,6 +208,9 @@ impl ServeConfig {
             lease: setting("--lease", "WEBHOOK_LEASE", f.lease.as_ref())
                 .read(|text| duration(text, LEASES))?
                 .unwrap_or(Duration::from_secs(30)),
+            max_age: setting("--max-age", "WEBHOOK_MAX_AGE", f.max_age.as_ref())
+                .read(max_age)?
+                .unwrap_or(Some(Duration::from_secs(30 * 86_400))),
             retention: setting("--retention", "WEBHOOK_RETENTION", f.retention.as_ref())
                 .read(retention)?
                 .unwrap_or(Some(Duration::from_secs(72 * 3600))),
@@ -324,6 +327,13 @@ fn retention(text: &str) -> Result<Option<Duration>, String> {
         return Ok(None);
     }
     duration(text, RETENTIONS).map(Some).map_err(|error| format!("{error}, or 0 to keep everything"))
+}
+
+fn max_age(text: &str) -> Result<Option<Duration>, String> {
+    if parse_duration(text) == Ok(Duration::ZERO) {
+        return Ok(None);
+    }
+    duration(text, RETENTIONS).map(Some).map_err(|error| format!("{error}, or 0 for never"))
 }
 
 fn payload_size(text: &str) -> Result<usize, String> {

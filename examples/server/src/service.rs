@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use webhook_core::store::History;
 use webhook_core::{Webhooks, Workers};
 use webhook_deliver_reqwest::ReqwestDeliverer;
+use webhook_store_sqlite::SqliteStore;
 
 use crate::backend::Backend;
 use crate::config::ServeConfig;
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) webhooks: Webhooks,
     pub(crate) history: Arc<dyn History>,
+    file: Option<SqliteStore>,
     gate: Gate,
     close: oneshot::Sender<()>,
     server: JoinHandle<()>,
@@ -73,7 +75,7 @@ impl Service {
                 tracing::error!(%error, "the HTTP server ended");
             }
         });
-        Ok(Self { address, webhooks, history: backend.history, gate, close, server })
+        Ok(Self { address, webhooks, history: backend.history, file: backend.file, gate, close, server })
     }
 
     /// Stops: nothing more is claimed or taken in, what is in flight may finish within `grace`, and probes say
@@ -88,6 +90,9 @@ impl Service {
         drop(self.close);
         if timeout(ANSWERS, self.server).await.is_err() {
             tracing::info!("connections that did not end are cut off");
+        }
+        if let Some(file) = self.file {
+            file.close().await;
         }
     }
 }
@@ -108,6 +113,7 @@ fn build(config: &ServeConfig, backend: &Backend) -> Result<Webhooks, Failure> {
         .max_in_flight(config.max_in_flight)
         .max_payload(config.max_payload)
         .retention(config.retention)
+        .max_age(config.max_age)
         .user_agent(concat!("webhook-server/", env!("CARGO_PKG_VERSION")));
     if let Some(queue) = &backend.queue {
         builder = builder.queue(Arc::clone(queue));

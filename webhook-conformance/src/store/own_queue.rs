@@ -5,15 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhook_core::id::{DeliveryId, Token, WorkerId};
+use webhook_core::id::{DeliveryId, ReplayId, Token, WorkerId};
 use webhook_core::lane::{Effect, Room};
 use webhook_core::lifecycle::{Input, Next};
-use webhook_core::model::{Outcome, Subscription, SubscriptionStatus};
+use webhook_core::model::{DeliveryStatus, Outcome, Subscription, SubscriptionStatus};
 use webhook_core::queue::{Claim, HandOff, JobQueue, Lease};
-use webhook_core::store::{Inserted, Record, RecordLease, Recorded};
+use webhook_core::store::{
+    DeliveryFilter, Expire, Inserted, NewDelivery, NewReplay, Record, RecordLease, Recorded,
+};
 
 use crate::bench::{LIMIT, LONG, TRIES, any_room, wish};
-use crate::sample::{Desk, due, event, result};
+use crate::sample::{Desk, asked, due, event, result, subscription};
 use crate::{Fixture, StoreFixture};
 
 /// The store's queue, or a word about why the case ends here.
@@ -229,4 +231,67 @@ pub async fn the_next_of_an_order_gets_its_job_when_the_head_ends<F: StoreFixtur
     none(&queue, "the third waits for its turn").await;
     desk.cancel(second).await;
     one(&queue, third).await;
+}
+
+/// With an expiry go the jobs, pending or leased, and whoever is released has its own.
+pub async fn an_expired_delivery_has_no_job<F: StoreFixture>(fixture: &F) {
+    let desk = Desk::new(fixture);
+    let Some(queue) = own(&desk) else { return };
+    for ordered in [false, true] {
+        let subscription = desk.create(&Subscription { ordered, ..subscription() }).await;
+        let leased = desk.publish(&subscription).await;
+        let lease = one(&queue, leased).await;
+        let pending = desk.publish(&subscription).await;
+        desk.pass(2).await;
+        let which = Expire::OlderThan(<F as Fixture>::UNIT);
+        assert_eq!(desk.store.expire(which, 1).await.unwrap().count, 1);
+        if ordered {
+            let next = one(&queue, pending).await;
+            assert_eq!(
+                queue.extend(&[(leased, lease.token), (pending, next.token)], LONG).await.unwrap(),
+                [false, true]
+            );
+        }
+        assert_eq!(desk.store.expire(which, 10).await.unwrap().count, 1);
+        none(&queue, "both are expired").await;
+        let state = queue.lane_states(&[subscription.id]).await.unwrap().remove(0).expect("it is known");
+        assert_eq!(state.in_flight, 0);
+    }
+}
+
+/// As those of its publish had.
+pub async fn an_added_delivery_is_claimable<F: StoreFixture>(fixture: &F) {
+    let desk = Desk::new(fixture);
+    let Some(queue) = own(&desk) else { return };
+    let published = desk.publish_event(event(), &[]).await;
+    let subscription = desk.subscribe().await;
+    let id = DeliveryId::new();
+    let new = NewDelivery { id, subscription_id: subscription.id, ordered: false, give_up_after: LONG };
+    let version = desk.version(&subscription.tenant).await;
+    desk.store.add_deliveries(published.event.id, &[new], version).await.unwrap();
+    one(&queue, id).await;
+    none(&queue, "it is leased").await;
+}
+
+/// By the commit that reopened them.
+pub async fn replayed_deliveries_are_claimable<F: StoreFixture>(fixture: &F) {
+    let desk = Desk::new(fixture);
+    let Some(queue) = own(&desk) else { return };
+    let subscription = desk.subscribe_ordered().await;
+    let first = desk.publish(&subscription).await;
+    let second = desk.publish(&subscription).await;
+    desk.cancel(second).await;
+    desk.cancel(first).await;
+    none(&queue, "both are cancelled").await;
+    let statuses = vec![DeliveryStatus::Cancelled];
+    let tenant = subscription.tenant.clone();
+    let filter = DeliveryFilter { tenant: Some(tenant.clone()), statuses, ..DeliveryFilter::default() };
+    desk.store.replay_start(&NewReplay { id: ReplayId::new(), tenant, filter }).await.unwrap();
+    let page = desk.store.replay_next(10).await.unwrap().expect("it runs");
+    let reopen = |(id, _, state): &(_, _, _)| asked(*id, state, &Input::Reopen);
+    let records: Vec<Record> = page.deliveries.iter().map(reopen).collect();
+    let last = page.deliveries.last().map(|(id, ..)| *id);
+    desk.store.replay_record(page.id, page.after, last, &records).await.unwrap();
+    one(&queue, first).await;
+    none(&queue, "the second waits for its turn").await;
 }

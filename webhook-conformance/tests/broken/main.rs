@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used)] // locks of tests
 
+mod bent;
 mod queue;
 mod store;
+mod whole;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A store with its own queue, put together from the two in memory, passes every case of stores.
 //!
-//! It is what the cases about own queues are tried on; bent in one place, it fails the case about that place. Its two halves have a lock each, so a step of both is
-//! not atomic: it is no example to follow for anything that runs on more than one thread.
+//! It is what the cases about own queues are tried on; bent in one place, it fails the case about that place. Its two halves have a lock each, so
+//! a step of both is not atomic: it is no example to follow for anything that runs on more than one thread.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,15 +11,17 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use webhook_conformance::{Fixture, Missing, StoreFixture};
 use webhook_core::error::BackendError;
-use webhook_core::id::{DeliveryId, SubscriptionId};
+use webhook_core::id::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::memory::{MemoryQueue, MemoryStore};
-use webhook_core::model::{DeliveryStatus, Subscription, SubscriptionStatus, Tenant};
+use webhook_core::model::{DeliveryStatus, NewEvent, Subscription, SubscriptionStatus, Tenant};
 use webhook_core::queue::{
     Enqueued, HandOff, Hold, JobQueue, LaneSettings, Lease, NewJob, Settle, Settled, Verdict,
 };
 use webhook_core::store::{
-    Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, History, Insert, Inserted, Load, Loaded,
-    Owed, Page, PageRequest, Record, Recorded, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
+    Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Expire, Expired, History, Inbox,
+    InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery, NewReplay,
+    OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage, ReplayRecorded,
+    ReplayStore, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
 
@@ -43,6 +45,9 @@ enum Flaw {
     EndsNoLease,
     IgnoresStaleLeases,
     RetriesAtOnce,
+    KeepsJobsOfTheExpired,
+    AddsWithoutJobs,
+    ReplaysWithoutJobs,
 }
 
 impl Joined {
@@ -56,8 +61,7 @@ impl Joined {
         }
         let settings = LaneSettings {
             lane: subscription.id,
-            // A deletion is later than every version.
-            version: if hold == Some(Hold::Deleted) { u64::MAX } else { subscription.version },
+            version: subscription.version,
             max_in_flight: subscription.max_in_flight,
             rate: subscription.rate_limit,
             hold: hold.or(match subscription.status {
@@ -88,6 +92,13 @@ impl Joined {
             Enqueued::Leased(lease) => Some(lease),
             Enqueued::Queued | Enqueued::Present | Enqueued::LaneBehind => None,
         })
+    }
+
+    /// Removes the jobs of all deliveries that have ended so.
+    async fn remove_jobs(&self, status: DeliveryStatus) -> Answer<()> {
+        let filter = DeliveryFilter { statuses: vec![status], ..DeliveryFilter::default() };
+        let page = self.store.deliveries(&filter, PageRequest { before: None, limit: u32::MAX }).await?;
+        self.queue.remove(&page.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>()).await
     }
 
     async fn record_one(&self, result: &Record) -> Answer<Recorded> {
@@ -217,11 +228,38 @@ impl DeliveryStore for Joined {
 
     async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
         let cancelled = self.store.cancel_deleted(limit).await?;
-        let filter =
-            DeliveryFilter { statuses: vec![DeliveryStatus::Cancelled], ..DeliveryFilter::default() };
-        let page = self.store.deliveries(&filter, PageRequest { before: None, limit: u32::MAX }).await?;
-        self.queue.remove(&page.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>()).await?;
+        self.remove_jobs(DeliveryStatus::Cancelled).await?;
         Ok(cancelled)
+    }
+
+    async fn expire(&self, which: Expire, limit: u32) -> Answer<Expired> {
+        let expired = self.store.expire(which, limit).await?;
+        if !self.is(Flaw::KeepsJobsOfTheExpired) {
+            self.remove_jobs(DeliveryStatus::Exhausted).await?;
+        }
+        for (id, _) in &expired.released {
+            self.arm(*id, None).await?;
+        }
+        Ok(expired)
+    }
+
+    async fn of_event(&self, tenant: &Tenant, event: EventId) -> Answer<Option<OfEvent>> {
+        self.store.of_event(tenant, event).await
+    }
+
+    async fn add_deliveries(
+        &self,
+        event: EventId,
+        deliveries: &[NewDelivery],
+        config_version: ConfigVersion,
+    ) -> Answer<Added> {
+        let answer = self.store.add_deliveries(event, deliveries, config_version).await?;
+        if let Added::Stored { added, .. } = &answer {
+            for id in added.iter().filter(|_| !self.is(Flaw::AddsWithoutJobs)) {
+                self.arm(*id, None).await?;
+            }
+        }
+        Ok(answer)
     }
 
     async fn owed(&self, _: Option<DeliveryId>, _: u32) -> Answer<Vec<Owed>> {
@@ -230,6 +268,57 @@ impl DeliveryStore for Joined {
 
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.store.prune(retention, limit).await
+    }
+}
+
+#[async_trait]
+impl ReplayStore for Joined {
+    async fn replay_count(&self, filter: &DeliveryFilter) -> Answer<Matched> {
+        self.store.replay_count(filter).await
+    }
+    async fn replay_start(&self, replay: &NewReplay) -> Answer<Replay> {
+        self.store.replay_start(replay).await
+    }
+    async fn replay(&self, tenant: &Tenant, id: ReplayId) -> Answer<Option<Replay>> {
+        self.store.replay(tenant, id).await
+    }
+    async fn replay_next(&self, limit: u32) -> Answer<Option<ReplayPage>> {
+        self.store.replay_next(limit).await
+    }
+    async fn replay_record(
+        &self,
+        id: ReplayId,
+        after: Option<DeliveryId>,
+        last: Option<DeliveryId>,
+        records: &[Record],
+    ) -> Answer<ReplayRecorded> {
+        let recorded = self.store.replay_record(id, after, last, records).await?;
+        if let ReplayRecorded::Applied { reopened } = &recorded {
+            for (id, _) in reopened.iter().filter(|_| !self.is(Flaw::ReplaysWithoutJobs)) {
+                self.arm(*id, None).await?;
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+#[async_trait]
+impl Inbox for Joined {
+    async fn inbox_take(&self, limit: u32) -> Answer<Vec<InboxEvent>> {
+        self.store.inbox_take(limit).await
+    }
+    async fn inbox_settle(&self, outcomes: &[(InboxId, InboxOutcome)]) -> Answer<()> {
+        self.store.inbox_settle(outcomes).await
+    }
+    async fn inbox_rejected(
+        &self,
+        tenant: Option<&Tenant>,
+        page: PageRequest<EventId>,
+    ) -> Answer<Page<RejectedEvent, EventId>> {
+        self.store.inbox_rejected(tenant, page).await
+    }
+    async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
+        self.store.inbox_delete(tenant, id).await
     }
 }
 
@@ -273,6 +362,10 @@ impl StoreFixture for Memory {
     fn history(&self) -> Arc<dyn History> {
         self.0.store.clone()
     }
+
+    async fn publish_later(&self, event: NewEvent) {
+        self.0.store.publish_later(event);
+    }
 }
 
 webhook_conformance::store_tests!(Memory);
@@ -297,5 +390,8 @@ flaws! {
     leaves_the_next_without_a_job: LeavesTheNextWithoutAJob => the_next_of_an_order_gets_its_job_when_the_head_ends;
     ends_no_lease: EndsNoLease => a_result_ends_its_lease;
     ignores_stale_leases: IgnoresStaleLeases => a_result_under_a_stale_lease_changes_nothing;
+    keeps_jobs_of_the_expired: KeepsJobsOfTheExpired => an_expired_delivery_has_no_job;
+    adds_without_jobs: AddsWithoutJobs => an_added_delivery_is_claimable;
+    replays_without_jobs: ReplaysWithoutJobs => replayed_deliveries_are_claimable;
     retries_at_once: RetriesAtOnce => a_retried_delivery_is_claimable_after_its_wait;
 }

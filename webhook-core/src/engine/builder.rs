@@ -19,6 +19,7 @@ pub(super) struct Settings {
     pub max_in_flight: u32,
     pub max_payload: usize,
     pub retention: Option<Duration>,
+    pub max_age: Option<Duration>,
     pub reconcile_period: Duration,
     pub user_agent: String,
 }
@@ -74,6 +75,7 @@ impl Builder {
                 max_in_flight: 64,
                 max_payload: 1024 * 1024,
                 retention: Some(Duration::from_secs(72 * 3600)),
+                max_age: Some(Duration::from_secs(30 * 86_400)),
                 reconcile_period: Duration::from_secs(5),
                 user_agent: concat!("webhook-core/", env!("CARGO_PKG_VERSION")).to_owned(),
             },
@@ -138,6 +140,13 @@ impl Builder {
     /// How long finished events are kept; `None` keeps them for ever. Default: 72 h.
     pub fn retention(mut self, retention: Option<Duration>) -> Self {
         self.settings.retention = retention;
+        self
+    }
+
+    /// What is unfinished for longer is exhausted as expired; `None` never. Counted from publishing,
+    /// reopening or `deliver_at`. Default: 30 days.
+    pub fn max_age(mut self, max_age: Option<Duration>) -> Self {
+        self.settings.max_age = max_age;
         self
     }
 

@@ -13,7 +13,7 @@ use crate::error::BackendError;
 use crate::id::SubscriptionId;
 use crate::matching::Matcher;
 use crate::model::{Subscription, Tenant};
-use crate::retry::RetryPolicy;
+use crate::retry::{RetryPolicy, give_up_after};
 use crate::secret::Secret;
 use crate::signature::Signer;
 use crate::store::{ConfigVersion, SubscriptionStore};
@@ -31,6 +31,8 @@ pub(super) struct Endpoint {
     pub subscription: Arc<Subscription>,
     pub policy: Arc<dyn RetryPolicy>,
     pub timeout: Duration,
+    /// How long after its start a chain of attempts may be given up.
+    pub give_up_after: Duration,
     signer: Signer,
     /// From then on one of the signer's secrets no longer signs.
     signer_until: Option<Timestamp>,
@@ -44,11 +46,12 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     pub(super) fn new(subscription: Arc<Subscription>, defaults: &Defaults, now: Timestamp) -> Self {
-        let policy = match &subscription.retry {
+        let policy: Arc<dyn RetryPolicy> = match &subscription.retry {
             Some(own) => Arc::new(own.clone()),
             None => Arc::clone(&defaults.policy),
         };
         Self {
+            give_up_after: give_up_after(&*policy),
             policy,
             timeout: subscription.timeout.unwrap_or(defaults.timeout),
             signer: signer(&subscription, now),

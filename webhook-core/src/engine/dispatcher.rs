@@ -111,11 +111,6 @@ async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, res
             Decision::Leave => {}
         }
     }
-    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
-    let admitted = worker.slots.admit(reserved, sizes, since);
-    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
-        worker.go(inner, lease, ready, admitted);
-    }
     if !settles.is_empty()
         && let Err(error) = inner.queue.settle(&settles).await
     {
@@ -124,6 +119,11 @@ async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, res
             jobs = settles.len(),
             "jobs wait for their leases to end"
         );
+    }
+    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
+    let admitted = worker.slots.admit(reserved, sizes, since);
+    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
+        worker.go(inner, lease, ready, admitted);
     }
 }
 
@@ -296,6 +296,7 @@ async fn record_unknown(inner: &Inner, lease: &Lease, loaded: Loaded) -> Result<
         attempts,
         state,
         next,
+        new_chain: None,
     };
     inner.store.record(&[record]).await?;
     if !inner.own_queue {

@@ -1,5 +1,6 @@
 //! The handle: what an application holds.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -11,15 +12,16 @@ use super::committer::Committer;
 use super::config::{Configs, Defaults, lock};
 use super::enqueuer::Enqueuer;
 use super::publish::{self, PublishError, Published};
+use super::replayer;
 use super::requests::{self, Ask, RequestError};
 use super::subscriptions::Subscriptions;
 use super::worker::{Worker, Workers};
 use crate::deliver::Deliverer;
 use crate::error::{BackendError, BackendErrorKind};
-use crate::id::DeliveryId;
-use crate::model::{NewEvent, Tenant};
-use crate::queue::JobQueue;
-use crate::store::Store;
+use crate::id::{DeliveryId, EventId, LaneId, ReplayId, SubscriptionId};
+use crate::model::{DeliveryStatus, NewEvent, Tenant};
+use crate::queue::{JobQueue, LaneState};
+use crate::store::{DeliveryFilter, Matched, Page, PageRequest, RejectedEvent, Replay, Store};
 use crate::target::TargetRules;
 use crate::time::Clock;
 
@@ -36,6 +38,12 @@ pub(super) struct Inner {
     pub configs: Configs,
     /// Something waits for the reconciler.
     pub reconcile_now: Notify,
+    /// A replay was started.
+    pub replay_now: Notify,
+    /// Something may stand in the inbox.
+    pub relay_now: Notify,
+    /// Lanes whose target did not answer a probe: what of them may be given up is to be expired.
+    hopeless: Mutex<BTreeSet<LaneId>>,
     committer: OnceLock<Committer>,
     enqueuer: OnceLock<Enqueuer>,
     worker: Mutex<Option<Arc<Worker>>>,
@@ -64,6 +72,9 @@ impl Inner {
             settings,
             configs: Configs::new(defaults),
             reconcile_now: Notify::new(),
+            replay_now: Notify::new(),
+            relay_now: Notify::new(),
+            hopeless: Mutex::default(),
             committer: OnceLock::new(),
             enqueuer: OnceLock::new(),
             worker: Mutex::new(None),
@@ -79,6 +90,17 @@ impl Inner {
     /// The way to a queue apart from the store, started with the first job.
     pub(super) fn enqueuer(self: &Arc<Self>) -> &Enqueuer {
         self.enqueuer.get_or_init(|| Enqueuer::start(self))
+    }
+
+    /// The target of this lane did not answer a probe, after many.
+    pub(super) fn give_up_on(&self, lane: LaneId) {
+        lock(&self.hopeless).insert(lane);
+        self.reconcile_now.notify_one();
+    }
+
+    /// The lanes given up on since the last call.
+    pub(super) fn hopeless(&self) -> BTreeSet<LaneId> {
+        std::mem::take(&mut lock(&self.hopeless))
     }
 
     /// The workers of this process, while they run.
@@ -191,6 +213,100 @@ impl Webhooks {
         requests::ask(&self.inner, tenant, id, Ask::Cancel).await
     }
 
+    /// Ends all unfinished deliveries of an event as cancelled; answers how many.
+    ///
+    /// # Errors
+    /// [`RequestError::Finished`] when all have ended already; [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// If dropped, some may have been cancelled.
+    pub async fn cancel_event(&self, tenant: &Tenant, event: EventId) -> Result<u64, RequestError> {
+        requests::cancel_event(&self.inner, tenant, event).await
+    }
+
+    /// Delivers an event anew: finished deliveries with one of `statuses` (all finished ones if empty) are
+    /// reopened, but for those of deleted subscriptions, and subscriptions that match now and had none get one.
+    /// Answers with the deliveries that are on their way by it.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// If dropped, some may have been reopened.
+    pub async fn replay_event(
+        &self,
+        tenant: &Tenant,
+        event: EventId,
+        statuses: &[DeliveryStatus],
+    ) -> Result<Vec<(DeliveryId, SubscriptionId)>, RequestError> {
+        requests::replay_event(&self.inner, tenant, event, statuses).await
+    }
+
+    /// Starts to reopen all finished deliveries of a tenant that pass `filter`, whose `statuses` name finished
+    /// ones. Workers of any process do it, at a bounded rate, once for each delivery, across restarts.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    ///
+    /// # Cancel safety
+    /// If dropped, the replay may or may not have been started.
+    pub async fn replay(&self, tenant: &Tenant, filter: DeliveryFilter) -> Result<Replay, BackendError> {
+        replayer::start(&self.inner, tenant, filter).await
+    }
+
+    /// How many deliveries [`replay`](Self::replay) would reopen now.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn replay_count(
+        &self,
+        tenant: &Tenant,
+        filter: DeliveryFilter,
+    ) -> Result<Matched, BackendError> {
+        self.inner.store.replay_count(&replayer::narrowed(tenant, filter)).await
+    }
+
+    /// How far a replay is.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn replay_progress(
+        &self,
+        tenant: &Tenant,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, BackendError> {
+        self.inner.store.replay(tenant, id).await
+    }
+
+    /// A page of events that applications inserted in their transactions and that could not be published,
+    /// newest first; of all tenants when `tenant` is `None`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn rejected(
+        &self,
+        tenant: Option<&Tenant>,
+        page: PageRequest<EventId>,
+    ) -> Result<Page<RejectedEvent, EventId>, BackendError> {
+        self.inner.store.inbox_rejected(tenant, page).await
+    }
+
+    /// Deletes a rejected event; answers whether there was one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn delete_rejected(&self, tenant: Option<&Tenant>, id: EventId) -> Result<bool, BackendError> {
+        self.inner.store.inbox_delete(tenant, id).await
+    }
+
+    /// How lanes stand; `None` for one that the queue does not know.
+    ///
+    /// # Errors
+    /// When the queue does not answer.
+    pub async fn lane_states(&self, lanes: &[LaneId]) -> Result<Vec<Option<LaneState>>, BackendError> {
+        self.inner.queue.lane_states(lanes).await
+    }
+
     /// Starts this process's workers, which deliver until [`shutdown`](Self::shutdown).
     ///
     /// # Errors
@@ -207,8 +323,10 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Looks at once for what would else be found within the reconcile period.
+    /// Looks at once for what would else be found within the reconcile period: events that were published
+    /// inside an application's transaction, above all. Call it after the commit.
     pub fn wake(&self) {
+        self.inner.relay_now.notify_one();
         self.inner.reconcile_now.notify_one();
     }
 

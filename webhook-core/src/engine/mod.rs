@@ -22,6 +22,8 @@
 //! | `recorder` | the result's row and the delivery's new state in one commit (promise 7), then settle |
 //! | `keeper` | leases that live as long as their attempts; attempts that are slow leave their slots |
 //! | `requests` | what a person asks of a delivery, decided on what is stored |
+//! | `replayer` | reopens many deliveries, once each, across restarts |
+//! | `relay` | what applications inserted in their own transactions is published |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
@@ -39,6 +41,8 @@ mod keeper;
 mod publish;
 mod reconciler;
 mod recorder;
+mod relay;
+mod replayer;
 mod requests;
 mod slots;
 mod subscriptions;

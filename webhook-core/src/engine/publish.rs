@@ -97,6 +97,7 @@ pub(super) async fn publish(inner: &Arc<Inner>, new: NewEvent) -> Result<Publish
                 id: DeliveryId::new(),
                 subscription_id: endpoint.subscription.id,
                 ordered: endpoint.subscription.ordered,
+                give_up_after: endpoint.give_up_after,
             })
             .collect();
         let ids: Vec<_> = deliveries.iter().map(|new| (new.id, new.subscription_id)).collect();

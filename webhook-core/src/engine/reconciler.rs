@@ -1,4 +1,4 @@
-//! Finds what was forgotten, and lets go what is old.
+//! Finds what was forgotten, gives up what is hopeless, and lets go what is old.
 //!
 //! Every node sweeps, with jitter and at a bounded rate, what the store owes to the queue (promise 2). It is
 //! idempotent, because a job's id is its delivery's. A store with its own queue owes it nothing.
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::backoff::jittered;
 use super::handle::Inner;
-use super::lane_settings;
 use super::worker::{Phase, Worker};
+use super::{lane_settings, recorder};
 use crate::error::BackendError;
 use crate::queue::{Enqueued, NewJob};
-use crate::store::Owed;
+use crate::store::{Expire, Owed};
 
 /// Deliveries in one step of a sweep.
 const PAGE: u32 = 500;
@@ -43,6 +43,9 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
 async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
     while inner.store.cancel_deleted(PAGE).await? >= u64::from(PAGE) {
         tokio::time::sleep(BREATH).await;
+    }
+    for lane in inner.hopeless() {
+        expire_all(inner, Expire::Lane(lane)).await?;
     }
     if inner.own_queue {
         return Ok(());
@@ -103,6 +106,37 @@ pub(super) async fn prune(inner: Arc<Inner>, worker: Arc<Worker>) {
             () = worker.reached(Phase::Draining) => return,
             () = tokio::time::sleep(jittered(period)) => {}
         }
+    }
+}
+
+/// Expires at least every minute what is unfinished for too long, until the worker stops.
+pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
+    let Some(max_age) = inner.settings.max_age else { return };
+    loop {
+        if let Err(error) = expire_all(&inner, Expire::OlderThan(max_age)).await {
+            tracing::warn!(error = &error as &dyn Error, "old deliveries are expired later");
+        }
+        tokio::select! {
+            biased;
+            () = worker.reached(Phase::Draining) => return,
+            () = tokio::time::sleep(jittered(PRUNE_PERIOD.mul_f64(0.9))) => {}
+        }
+    }
+}
+
+async fn expire_all(inner: &Inner, which: Expire) -> Result<(), BackendError> {
+    loop {
+        let expired = inner.store.expire(which, PAGE).await?;
+        if expired.count > 0 {
+            tracing::info!(deliveries = expired.count, ?which, "unfinished deliveries expired");
+        }
+        if !inner.own_queue {
+            recorder::enqueue(inner, &expired.released).await;
+        }
+        if expired.count < u64::from(PAGE) {
+            return Ok(());
+        }
+        tokio::time::sleep(BREATH).await;
     }
 }
 

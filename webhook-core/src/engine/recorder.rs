@@ -17,10 +17,10 @@ use super::handle::Inner;
 use super::worker::{Phase, Worker};
 use crate::error::BackendError;
 use crate::id::{DeliveryId, LaneId};
-use crate::lane::Effect;
+use crate::lane::{Effect, PARKING_STRIKES};
 use crate::lifecycle::{self, Ending, Input, Next, Step};
 use crate::model::{Attempt, DeliveryState, DeliveryStatus, DisabledReason};
-use crate::queue::{Enqueued, NewJob, Settle, Verdict};
+use crate::queue::{Enqueued, NewJob, Settle, Settled, Verdict};
 use crate::retry::{RetryPolicy, RetrySpec};
 use crate::store::{Record, RecordLease, Recorded};
 
@@ -78,6 +78,7 @@ impl Pending {
             attempts: vec![attempt],
             state: step.state.clone(),
             next: step.next,
+            new_chain: None,
         };
         (step, record)
     }
@@ -170,21 +171,34 @@ async fn record(
             return halves(inner, worker, first, second).await;
         }
     };
-    let (mut again, mut over, mut settles, mut heads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut again, mut over, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut settles, mut lanes) = (Vec::new(), Vec::new());
     for ((mut pending, step), outcome) in batch.into_iter().zip(steps).zip(outcomes) {
         match outcome {
-            Recorded::Applied { released, strikes: _ } => {
+            Recorded::Applied { released, strikes } => {
                 over.push(pending.id());
+                let unanswered = pending.finished.effect == Effect::Unanswered;
+                if unanswered && strikes.is_some_and(|strikes| strikes >= PARKING_STRIKES) {
+                    inner.give_up_on(pending.finished.attempt.subscription_id);
+                }
                 report(&pending, &step);
-                settles.extend(pending.lease.filter(|_| !inner.own_queue).map(|lease| Settle {
-                    id: pending.id(),
-                    token: lease.token,
-                    verdict: verdict(step.next),
-                    effect: lease.effect,
-                    mark: lease.mark,
-                }));
+                if let Some(lease) = pending.lease.filter(|_| !inner.own_queue) {
+                    let (id, verdict) = (pending.id(), verdict(step.next));
+                    settles.push(Settle {
+                        id,
+                        token: lease.token,
+                        verdict,
+                        effect: lease.effect,
+                        mark: lease.mark,
+                    });
+                    lanes.push(pending.finished.attempt.subscription_id);
+                }
                 if !inner.own_queue {
-                    heads.extend(released);
+                    jobs.extend(released.into_iter().map(|(id, lane)| job(id, lane, false)));
+                    // Somebody asked for an attempt while this one was in flight: it is due at once.
+                    if step.state.request.is_some() {
+                        jobs.push(job(pending.id(), pending.finished.attempt.subscription_id, true));
+                    }
                 }
                 if step.gone {
                     disable(inner, &pending.finished);
@@ -201,8 +215,8 @@ async fn record(
             Recorded::Gone => over.push(pending.id()),
         }
     }
-    settle(inner, worker, &settles).await;
-    enqueue(inner, &heads).await;
+    settle(inner, worker, &settles, &lanes).await;
+    enqueue_jobs(inner, &jobs).await;
     worker.slots.release(over);
     Ok(again)
 }
@@ -234,14 +248,26 @@ async fn halves(
 
 /// Tells a queue apart from the store. If it cannot be told, the leases run out, and the next claims find
 /// the rows and only settle.
-async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle]) {
+async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle], lanes: &[LaneId]) {
     if settles.is_empty() {
         return;
     }
     let mut backoff = Backoff::default();
     for _ in 0..3 {
         match inner.queue.settle(settles).await {
-            Ok(_) => return,
+            Ok(outcomes) => {
+                for (job, lane, outcome) in
+                    settles.iter().zip(lanes).zip(outcomes).map(|((a, b), c)| (a, b, c))
+                {
+                    let unanswered = job.effect == Effect::Unanswered;
+                    if unanswered
+                        && matches!(outcome, Settled::Settled { strikes } if strikes >= PARKING_STRIKES)
+                    {
+                        inner.give_up_on(*lane);
+                    }
+                }
+                return;
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn Error,
@@ -257,22 +283,23 @@ async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle]) {
     }
 }
 
-/// Enqueues deliveries that became the heads of their ordering keys; the reconciler finds those that the
-/// queue does not take now.
-async fn enqueue(inner: &Inner, heads: &[(DeliveryId, LaneId)]) {
-    if heads.is_empty() {
+/// Enqueues deliveries that became the heads of their ordering keys, or were reopened; the reconciler finds
+/// those that the queue does not take now.
+pub(super) async fn enqueue(inner: &Inner, heads: &[(DeliveryId, LaneId)]) {
+    let jobs: Vec<_> = heads.iter().map(|(id, lane)| job(*id, *lane, false)).collect();
+    enqueue_jobs(inner, &jobs).await;
+}
+
+/// Whatever settings the queue has of its lane will do: the deliveries before it went by these.
+fn job(id: DeliveryId, lane: LaneId, urgent: bool) -> NewJob {
+    NewJob { id, lane, wait: Duration::ZERO, lane_version: 0, urgent }
+}
+
+async fn enqueue_jobs(inner: &Inner, jobs: &[NewJob]) {
+    if jobs.is_empty() {
         return;
     }
-    // Whatever settings the queue has of their lanes will do: the deliveries before them went by these.
-    let job = |(id, lane): &(DeliveryId, LaneId)| NewJob {
-        id: *id,
-        lane: *lane,
-        wait: Duration::ZERO,
-        lane_version: 0,
-        urgent: false,
-    };
-    let jobs: Vec<_> = heads.iter().map(job).collect();
-    match inner.queue.enqueue(&jobs, None).await {
+    match inner.queue.enqueue(jobs, None).await {
         Ok(outcomes) if !outcomes.contains(&Enqueued::LaneBehind) => {}
         _ => inner.reconcile_now.notify_one(),
     }

@@ -43,6 +43,8 @@ struct State {
     second_free: u32,
     bytes: usize,
     in_flight: HashMap<DeliveryId, InFlight>,
+    /// Slots taken by claims and inserts whose outcome is not known yet.
+    reserved: u32,
 }
 
 /// One attempt in flight.
@@ -78,6 +80,7 @@ impl Slots {
                 second_free: second,
                 bytes: 0,
                 in_flight: HashMap::new(),
+                reserved: 0,
             }),
             released: Notify::new(),
             doubtful_released: Notify::new(),
@@ -99,6 +102,7 @@ impl Slots {
         state.free.all -= room.all;
         state.free.doubtful -= room.doubtful;
         state.free.dead -= room.dead;
+        state.reserved += room.all;
         room
     }
 
@@ -244,6 +248,12 @@ impl Slots {
         }
     }
 
+    /// Whether nothing is in flight and no claim or insert may be about to start something.
+    pub(super) fn idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.in_flight.is_empty() && state.reserved == 0
+    }
+
     /// How many attempts are in flight.
     pub(super) fn in_flight(&self) -> usize {
         lock(&self.state).in_flight.len()
@@ -251,6 +261,7 @@ impl Slots {
 }
 
 fn give_back(state: &mut State, room: Room) {
+    state.reserved -= room.all;
     state.free.all += room.all;
     state.free.doubtful += room.doubtful;
     state.free.dead += room.dead;
@@ -279,6 +290,7 @@ mod tests {
         let slots = Slots::new(16);
         assert_eq!(slots.reserve(100), Room { all: 8, doubtful: 4, dead: 2 });
         slots.cancel(Room { all: 8, doubtful: 4, dead: 2 });
+        assert!(slots.idle());
         start(&slots, Class::Dead, 2);
         assert_eq!(slots.reserve(100), Room { all: 6, doubtful: 2, dead: 0 });
     }

@@ -11,7 +11,7 @@ use super::config::{Endpoint, lock};
 use super::handle::Inner;
 use super::recorder::{self, Finished};
 use super::slots::{Admitted, Slots};
-use super::{attempt, dispatcher, keeper, reconciler};
+use super::{attempt, dispatcher, keeper, reconciler, relay, replayer};
 use crate::error::BackendError;
 use crate::id::{Token, WorkerId};
 use crate::model::{DeliveryState, Event};
@@ -98,6 +98,9 @@ impl Worker {
         others.spawn(keeper::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::prune(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(reconciler::expire(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(replayer::run(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(relay::run(Arc::clone(inner), Arc::clone(&worker)));
         let dispatcher = tokio::spawn(dispatcher::run(Arc::clone(inner), Arc::clone(&worker)));
         *lock(&worker.tasks) = Some(Tasks { dispatcher, others });
         worker
@@ -184,10 +187,7 @@ impl Worker {
     pub(super) async fn idle(&self, inner: &Arc<Inner>) -> Result<(), BackendError> {
         loop {
             self.slots.empty().await;
-            if inner.enqueuer().pending() == 0
-                && inner.queue.depth().await?.due == 0
-                && self.slots.in_flight() == 0
-            {
+            if inner.enqueuer().pending() == 0 && inner.queue.depth().await?.due == 0 && self.slots.idle() {
                 return Ok(());
             }
             // What is due starts by itself; there is nothing that tells when it has.

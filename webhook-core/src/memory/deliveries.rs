@@ -1,4 +1,4 @@
-//! Loading deliveries, committing what becomes of them, and sweeping over them.
+//! Loading deliveries, and committing what becomes of them.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::store::{EventRow, MemoryStore, Tables};
+use super::store::{Chain, DeliveryRow, MemoryStore, Tables};
 use crate::error::BackendError;
 use crate::id::{AttemptId, DeliveryId, EventId, LaneId, Token};
-use crate::lifecycle::{Input, Next, step};
-use crate::model::{Attempt, DeliveryState, Outcome, StatusReason};
+use crate::lifecycle::Next;
+use crate::model::{Attempt, DeliveryState, Outcome, Tenant};
 use crate::queue::HandOff;
-use crate::retry::RetryPolicy;
-use crate::store::{DeliveryStore, Insert, Inserted, Load, Loaded, Owed, Record, Recorded};
+use crate::store::{
+    Added, ConfigVersion, DeliveryStore, EventDelivery, Expire, Expired, Insert, Inserted, Load, Loaded,
+    NewDelivery, OfEvent, Owed, Record, Recorded,
+};
 use crate::time::Timestamp;
 
 #[async_trait]
@@ -43,6 +45,25 @@ impl DeliveryStore for MemoryStore {
     async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
         let now = self.now();
         Ok(self.tables().cancel_deleted(limit, now))
+    }
+
+    async fn expire(&self, which: Expire, limit: u32) -> Result<Expired, BackendError> {
+        let now = self.now();
+        Ok(self.tables().expire(which, limit, now))
+    }
+
+    async fn of_event(&self, tenant: &Tenant, event: EventId) -> Result<Option<OfEvent>, BackendError> {
+        Ok(self.tables().of_event(tenant, event))
+    }
+
+    async fn add_deliveries(
+        &self,
+        event: EventId,
+        deliveries: &[NewDelivery],
+        config_version: ConfigVersion,
+    ) -> Result<Added, BackendError> {
+        let now = self.now();
+        Ok(self.tables().add_deliveries(event, deliveries, config_version, now))
     }
 
     async fn owed(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Owed>, BackendError> {
@@ -75,6 +96,17 @@ impl Tables {
         })
     }
 
+    fn of_event(&self, tenant: &Tenant, id: EventId) -> Option<OfEvent> {
+        let row = self.events.get(&id).filter(|row| row.event.tenant == *tenant)?;
+        let delivery = |id: &DeliveryId| {
+            let DeliveryRow { subscription_id, state, .. } = self.deliveries.get(id)?;
+            Some(EventDelivery { id: *id, subscription_id: *subscription_id, state: state.clone() })
+        };
+        let mut deliveries: Vec<EventDelivery> = row.deliveries.iter().filter_map(delivery).collect();
+        deliveries.sort_unstable_by_key(|delivery| delivery.id);
+        Some(OfEvent { event: Arc::clone(&row.event), deliveries })
+    }
+
     fn attempts_of(&self, ids: &[AttemptId]) -> impl Iterator<Item = &Attempt> {
         ids.iter().filter_map(|id| self.attempts.get(id))
     }
@@ -94,7 +126,7 @@ impl Tables {
     // -----------------------------------------------------------------------------------------------------
     // Results
 
-    fn record(&mut self, result: &Record, now: Timestamp) -> Recorded {
+    pub(super) fn record(&mut self, result: &Record, now: Timestamp) -> Recorded {
         let Some(row) = self.deliveries.get(&result.id) else { return Recorded::Gone };
         if row.state.revision != result.revision {
             let late = result.attempts.first();
@@ -109,6 +141,9 @@ impl Tables {
         }
         for attempt in &result.attempts {
             self.add_attempt(result.id, attempt);
+        }
+        if let Some(give_up_after) = result.new_chain {
+            self.start_chain(result.id, give_up_after, now);
         }
         let released = self.apply(result.id, &result.state, result.next, now);
         Recorded::Applied { released: released.into_iter().collect(), strikes: None }
@@ -130,8 +165,15 @@ impl Tables {
         }
     }
 
+    /// A chain starts now, or when its event is to be delivered if that is later.
+    fn start_chain(&mut self, id: DeliveryId, give_up_after: Duration, now: Timestamp) {
+        let Some(row) = self.deliveries.get_mut(&id) else { return };
+        let deliver_at = self.events.get(&row.event_id).and_then(|event| event.event.deliver_at);
+        row.chain = Chain::starting(now, deliver_at, give_up_after);
+    }
+
     /// Commits what a delivery becomes. Returns the delivery that became the head of its ordering key by it.
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         id: DeliveryId,
         state: &DeliveryState,
@@ -158,89 +200,5 @@ impl Tables {
             self.deleting.insert(subscription);
         }
         self.take_turns(id)
-    }
-
-    // -----------------------------------------------------------------------------------------------------
-    // Sweeps
-
-    fn cancel_deleted(&mut self, limit: u32, now: Timestamp) -> u64 {
-        if self.deleting.is_empty() {
-            return 0;
-        }
-        let unfinished = |id: &&DeliveryId| {
-            self.deliveries.get(id).is_some_and(|row| {
-                self.deleting.contains(&row.subscription_id) && !row.state.status.is_finished()
-            })
-        };
-        let batch: Vec<DeliveryId> =
-            self.open.iter().filter(unfinished).take(limit as usize).copied().collect();
-        let mut cancelled = 0;
-        for id in &batch {
-            let Some(row) = self.deliveries.get(id) else { continue };
-            let deleted = Input::Cancel(StatusReason::SubscriptionDeleted);
-            if let Ok(step) = step(&row.state, &deleted, &NoRetries, 0.0) {
-                self.apply(*id, &step.state, step.next, now);
-                cancelled += 1;
-            }
-        }
-        if batch.len() < limit as usize {
-            self.deleting.clear();
-        }
-        cancelled
-    }
-
-    fn owed(&self, id: DeliveryId, now: Timestamp) -> Option<Owed> {
-        let row = self.deliveries.get(&id).filter(|row| !self.is_waiting(id, row))?;
-        let subscription = self.subscription(row.subscription_id)?;
-        Some(Owed {
-            id,
-            lane: row.subscription_id,
-            wait: row.due(now)?.since(now),
-            lane_version: subscription.version,
-            urgent: row.state.request.is_some(),
-        })
-    }
-
-    fn prune(&mut self, retention: Duration, limit: u32, now: Timestamp) -> u64 {
-        self.keys.retain(|_, key| key.is_live(now));
-        let old = |row: &EventRow| self.finished_at(row).is_some_and(|end| end.after(retention) <= now);
-        let events = self.events.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id);
-        let batch: Vec<EventId> = events.take(limit as usize).collect();
-        for id in &batch {
-            let Some(event) = self.events.remove(id) else { continue };
-            for delivery in event.deliveries.iter().filter_map(|id| self.deliveries.remove(id)) {
-                for attempt in delivery.attempts {
-                    self.attempts.remove(&attempt);
-                }
-            }
-        }
-        batch.len() as u64
-    }
-
-    /// When the last of an event's deliveries ended; `None` while one has not, or has an attempt to make.
-    fn finished_at(&self, event: &EventRow) -> Option<Timestamp> {
-        let mut rows = event.deliveries.iter().filter_map(|id| Some((id, self.deliveries.get(id)?)));
-        rows.try_fold(event.created_at, |latest, (id, row)| {
-            let forced = self.open.contains(id) && self.subscription(row.subscription_id).is_some();
-            Some(latest.max(row.finished_at.filter(|_| !forced)?))
-        })
-    }
-}
-
-/// Cancelling asks for no policy.
-#[derive(Debug)]
-struct NoRetries;
-
-impl RetryPolicy for NoRetries {
-    fn wait(&self, _failed: u32, _sample: f64) -> Option<Duration> {
-        None
-    }
-
-    fn span(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn longest(&self) -> Duration {
-        Duration::ZERO
     }
 }

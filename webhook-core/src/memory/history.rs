@@ -76,7 +76,7 @@ impl Tables {
             .then_some(StatusReason::Scheduled)
     }
 
-    fn is_wanted(&self, row: &DeliveryRow, filter: &DeliveryFilter) -> bool {
+    pub(super) fn is_wanted(&self, row: &DeliveryRow, filter: &DeliveryFilter) -> bool {
         self.events.get(&row.event_id).is_some_and(|event| {
             wanted(filter.tenant.as_ref(), &event.event.tenant)
                 && wanted(filter.event_type.as_ref(), &event.event.event_type)

@@ -1,11 +1,12 @@
-//! Storing events with their deliveries.
+//! Storing events with their deliveries, and more deliveries of a stored event.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::store::{DeliveryRow, EventRow, KeyRow, Tables};
-use crate::id::DeliveryId;
+use super::store::{Chain, DeliveryRow, EventRow, KeyRow, Tables};
+use crate::id::{DeliveryId, EventId, SubscriptionId};
 use crate::model::{DeliveryState, Event, Tenant};
-use crate::store::{Duplicate, Insert, Inserted, KEY_LIFETIME};
+use crate::store::{Added, ConfigVersion, Duplicate, Insert, Inserted, KEY_LIFETIME, NewDelivery};
 use crate::time::Timestamp;
 
 /// So many deliveries are listed of a repeated publish.
@@ -40,8 +41,36 @@ impl Tables {
             };
             self.keys.insert(key, row);
         }
-        let waiting = self.insert_deliveries(insert, now);
+        let row = EventRow {
+            event: Arc::clone(event),
+            created_at: now,
+            deliveries: Vec::new(),
+            published: insert.deliveries.len(),
+        };
+        self.events.insert(event.id, row);
+        let waiting = self.add(event, &insert.deliveries, now);
         Inserted::Stored { leases: Vec::new(), waiting }
+    }
+
+    /// Adds deliveries to an event that is stored, for subscriptions that had none of it.
+    pub(super) fn add_deliveries(
+        &mut self,
+        event: EventId,
+        deliveries: &[NewDelivery],
+        config_version: ConfigVersion,
+        now: Timestamp,
+    ) -> Added {
+        let Some(row) = self.events.get(&event) else { return Added::Gone };
+        if config_version != self.config_version(&row.event.tenant) {
+            return Added::Outdated;
+        }
+        let served = row.deliveries.iter().filter_map(|id| self.deliveries.get(id));
+        let mut served: HashSet<SubscriptionId> = served.map(|row| row.subscription_id).collect();
+        let missing = deliveries.iter().filter(|delivery| served.insert(delivery.subscription_id));
+        let missing: Vec<NewDelivery> = missing.cloned().collect();
+        let event = Arc::clone(&row.event);
+        let waiting = self.add(&event, &missing, now);
+        Added::Stored { added: missing.iter().map(|delivery| delivery.id).collect(), waiting }
     }
 
     /// What is answered to a publish whose key is taken.
@@ -61,21 +90,19 @@ impl Tables {
     }
 
     fn duplicate(&self, row: &EventRow) -> Duplicate {
-        let listed = row.deliveries.iter().take(DUPLICATE_LIST);
+        let listed = row.deliveries.iter().take(row.published.min(DUPLICATE_LIST));
         Duplicate {
             event_id: row.event.id,
             deliveries: listed
                 .filter_map(|id| Some((*id, self.deliveries.get(id)?.subscription_id)))
                 .collect(),
-            delivery_count: row.deliveries.len() as u64,
+            delivery_count: row.published as u64,
         }
     }
 
-    /// Stores the event's row and its deliveries'. Returns those that wait behind others.
-    fn insert_deliveries(&mut self, insert: &Insert, now: Timestamp) -> Vec<DeliveryId> {
-        let event: &Arc<Event> = &insert.event;
-        let ids: Vec<DeliveryId> = insert.deliveries.iter().map(|delivery| delivery.id).collect();
-        for delivery in &insert.deliveries {
+    /// Adds deliveries to an event's row. Returns those that wait behind others.
+    fn add(&mut self, event: &Event, deliveries: &[NewDelivery], now: Timestamp) -> Vec<DeliveryId> {
+        for delivery in deliveries {
             self.last_number += 1;
             let order = delivery.ordered.then(|| (delivery.subscription_id, event.ordering_key.clone()));
             let row = DeliveryRow {
@@ -85,6 +112,7 @@ impl Tables {
                 order,
                 state: DeliveryState::new(),
                 due: Some(event.deliver_at.map_or(now, |at| at.max(now))),
+                chain: Chain::starting(now, event.deliver_at, delivery.give_up_after),
                 created_at: now,
                 finished_at: None,
                 attempts: Vec::new(),
@@ -93,9 +121,11 @@ impl Tables {
             self.open.insert(delivery.id);
             self.take_turns(delivery.id);
         }
-        let row = EventRow { event: Arc::clone(event), created_at: now, deliveries: ids.clone() };
-        self.events.insert(event.id, row);
+        let ids = deliveries.iter().map(|delivery| delivery.id);
+        if let Some(row) = self.events.get_mut(&event.id) {
+            row.deliveries.extend(ids.clone());
+        }
         let waits = |id: &DeliveryId| self.deliveries.get(id).is_some_and(|row| self.is_waiting(*id, row));
-        ids.into_iter().filter(waits).collect()
+        ids.filter(waits).collect()
     }
 }

@@ -37,13 +37,16 @@
 
 mod deliveries;
 mod history;
+mod inbox;
 mod insert;
 mod jobs;
 mod lanes;
 mod ordering;
 mod queue;
+mod replays;
 mod store;
 mod subscriptions;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 

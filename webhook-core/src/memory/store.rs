@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::inbox::InboxRow;
 use super::ordering::{Order, OrderKey};
+use super::replays::ReplayRow;
 use super::subscriptions::{Config, SubscriptionRow};
 use crate::error::BackendError;
-use crate::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use crate::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId};
 use crate::model::{Attempt, DeliveryState, Event, Tenant};
 use crate::queue::JobQueue;
-use crate::store::Store;
+use crate::store::{InboxId, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// A store in this process's memory: the reference implementation of [`Store`] and
@@ -79,6 +82,10 @@ pub(super) struct Tables {
     pub(super) open: BTreeSet<DeliveryId>,
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
     pub(super) orders: HashMap<OrderKey, Order>,
+    pub(super) replays: BTreeMap<ReplayId, ReplayRow>,
+    pub(super) inbox: BTreeMap<InboxId, InboxRow>,
+    /// The number of the inbox's last row.
+    pub(super) last_row: InboxId,
     /// The number of the last delivery, in the order of publishing.
     pub(super) last_number: u64,
 }
@@ -87,7 +94,10 @@ pub(super) struct Tables {
 pub(super) struct EventRow {
     pub(super) event: Arc<Event>,
     pub(super) created_at: Timestamp,
+    /// Those of its publish, and behind them those that were added later.
     pub(super) deliveries: Vec<DeliveryId>,
+    /// How many deliveries its publish made.
+    pub(super) published: usize,
 }
 
 /// A publish that named an idempotency key. It outlives its event.
@@ -110,10 +120,27 @@ pub(super) struct DeliveryRow {
     pub(super) state: DeliveryState,
     /// When the schedule tries it next; an attempt that a person asked for does not wait for it.
     pub(super) due: Option<Timestamp>,
+    pub(super) chain: Chain,
     pub(super) created_at: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
     /// In the order of their numbers.
     pub(super) attempts: Vec<AttemptId>,
+}
+
+/// The time of a delivery's chain of attempts.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) start: Timestamp,
+    /// From when on it may be given up, if its target does not answer.
+    pub(super) give_up_at: Timestamp,
+}
+
+impl Chain {
+    /// One that starts at the later of now and `deliver_at`.
+    pub(super) fn starting(now: Timestamp, deliver_at: Option<Timestamp>, give_up_after: Duration) -> Self {
+        let start = deliver_at.map_or(now, |at| at.max(now));
+        Self { start, give_up_at: start.after(give_up_after) }
+    }
 }
 
 impl DeliveryRow {

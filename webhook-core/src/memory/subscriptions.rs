@@ -137,8 +137,9 @@ impl SubscriptionStore for MemoryStore {
             Ok(row) => row,
             Err(refused) => return Ok(refused),
         };
-        row.deleted = true;
-        let deleted = Arc::clone(&row.subscription);
+        let version = row.subscription.version + 1;
+        let deleted = Arc::new(Subscription { version, ..(*row.subscription).clone() });
+        *row = SubscriptionRow { subscription: Arc::clone(&deleted), deleted: true };
         tables.deleting.insert(id);
         tables.changed(&deleted);
         Ok(Changed::Done(deleted))

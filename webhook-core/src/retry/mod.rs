@@ -99,6 +99,23 @@ pub trait RetryPolicy: Debug + Send + Sync + 'static {
     fn longest(&self) -> Duration;
 }
 
+/// How long after its start a chain of attempts by this policy may be given up, if its target does not answer:
+/// the larger of 1.1 times the policy's span and one hour.
+///
+/// ```
+/// use std::time::Duration;
+/// use webhook_core::retry::{Schedule, give_up_after};
+///
+/// let days = Schedule::new([Duration::from_secs(10 * 3600)], 0.0)?;
+/// assert_eq!(give_up_after(&days), Duration::from_secs(11 * 3600));
+/// # Ok::<(), webhook_core::retry::RetryError>(())
+/// ```
+#[must_use]
+pub fn give_up_after(policy: &dyn RetryPolicy) -> Duration {
+    let span = policy.span();
+    span.saturating_add(span / 10).max(Duration::from_secs(3600))
+}
+
 /// Spreads `wait` by `jitter`, a share of it, to the place that `sample` gives.
 ///
 /// It rises with `sample`, which makes a sample of 1 the upper bound. A sample outside `[0, 1]` counts as the

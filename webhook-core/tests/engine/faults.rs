@@ -1,12 +1,10 @@
-use std::sync::Arc;
-
 use webhook_core::model::NewEvent;
 use webhook_core::model::{DeliveryStatus, ErrorKind, Outcome};
 use webhook_core::queue::{Claim, JobQueue as _};
 use webhook_core::testing::{RecordingDeliverer, Scripted};
-use webhook_core::{PublishError, SubscriptionDraft, Webhooks, Workers};
+use webhook_core::{PublishError, SubscriptionDraft, Workers};
 
-use crate::faulty::{Fault, FaultyStore};
+use crate::faulty::{Call, Fault};
 use crate::support::{TARGET, World, seconds};
 
 /// Promise 2.
@@ -98,21 +96,10 @@ async fn a_panic_in_a_retry_policy_leaves_the_delivery_with_the_standard_schedul
     assert_eq!(world.finished(delivery).await.state.status, DeliveryStatus::Succeeded);
 }
 
-fn on_faulty_store(culprit: Option<&'static str>) -> (World, Arc<FaultyStore>) {
-    let mut world = World::new(RecordingDeliverer::new());
-    let store = Arc::new(FaultyStore::new(world.store.clone(), culprit));
-    world.webhooks = Webhooks::builder(store.clone())
-        .queue(world.queue.clone())
-        .deliverer(Arc::new(world.target.clone()))
-        .build()
-        .unwrap();
-    (world, store)
-}
-
 /// Promise 15.
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_publishing_fails_clearly_and_results_wait_for_it() {
-    let (world, store) = on_faulty_store(None);
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
     world.webhooks.spawn(Workers::default()).unwrap();
     world.target.answer(TARGET, Scripted::status(200).after(seconds(5)));
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
@@ -133,10 +120,10 @@ async fn while_the_store_is_away_publishing_fails_clearly_and_results_wait_for_i
 /// Promises 1 and 11: the reply to a commit is lost.
 #[tokio::test(start_paused = true)]
 async fn after_a_lost_acknowledgement_a_repeat_with_the_key_stores_nothing_twice() {
-    let (world, store) = on_faulty_store(None);
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
     let event = || NewEvent::json("a.b", "{}").idempotency_key("k");
-    store.fail_insert(Fault::After);
+    store.fail(Call::Insert, Fault::After);
     assert!(matches!(world.webhooks.publish(event()).await, Err(PublishError::Unavailable(_))));
     let again = world.webhooks.publish(event()).await.unwrap();
     assert!(again.duplicate);
@@ -148,10 +135,10 @@ async fn after_a_lost_acknowledgement_a_repeat_with_the_key_stores_nothing_twice
 /// Promise 7: the reply to a record is lost.
 #[tokio::test(start_paused = true)]
 async fn a_result_whose_reply_was_lost_has_one_row() {
-    let (world, store) = on_faulty_store(None);
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
-    store.fail_record(Fault::After);
-    store.fail_record(Fault::Before);
+    store.fail(Call::Record, Fault::After);
+    store.fail(Call::Record, Fault::Before);
     let delivery = world.publish("a.b").await.deliveries[0].0;
     world.webhooks.spawn(Workers::default()).unwrap();
     let finished = world.finished(delivery).await;
@@ -164,7 +151,7 @@ async fn a_result_whose_reply_was_lost_has_one_row() {
 /// Promise 14: publishing alike.
 #[tokio::test(start_paused = true)]
 async fn an_event_that_the_store_cannot_take_is_refused_alone() {
-    let (world, _store) = on_faulty_store(Some("bad"));
+    let (world, _store) = World::on_faulty_store(RecordingDeliverer::new(), Some("bad"));
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
     let types = (0..50).map(|n| if n == 17 { "bad" } else { "good" });
     let answers = world.webhooks.publish_all(types.map(|name| NewEvent::json(name, "{}")).collect()).await;

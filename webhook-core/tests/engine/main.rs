@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's way to fail")]
 
+mod expiry;
 mod faults;
 mod faulty;
+mod fences;
+mod inbox;
 mod lanes;
 mod lifecycle;
+mod order;
 mod publishing;
+mod replays;
 mod requests;
 mod support;

@@ -3,11 +3,7 @@ use webhook_core::engine::RequestError;
 use webhook_core::model::{DeliveryStatus, StatusReason, SubscriptionStatus, Tenant, Trigger};
 use webhook_core::testing::{RecordingDeliverer, Scripted};
 
-use crate::support::{TARGET, World, seconds};
-
-fn tenant() -> Tenant {
-    Tenant::default()
-}
+use crate::support::{TARGET, World, seconds, tenant};
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_waiting_delivery_is_made_now_and_the_schedule_goes_on_after_it() {

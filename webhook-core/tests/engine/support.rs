@@ -8,9 +8,11 @@ use webhook_core::id::DeliveryId;
 use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::model::{Attempt, Delivery, NewEvent, Subscription, Tenant};
 use webhook_core::retry::Schedule;
-use webhook_core::store::History as _;
+use webhook_core::store::{History as _, Store};
 use webhook_core::testing::{RecordingDeliverer, TokioClock};
 use webhook_core::{Published, SubscriptionDraft, Webhooks, Workers};
+
+use crate::faulty::FaultyStore;
 
 pub(crate) const TARGET: &str = "https://example.com/hook";
 
@@ -19,10 +21,32 @@ pub(crate) struct World {
     pub store: Arc<MemoryStore>,
     pub queue: Arc<MemoryQueue>,
     pub target: RecordingDeliverer,
+    /// The store as the engine sees it.
+    seen: Arc<dyn Store>,
+    clock: Arc<TokioClock>,
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+fn engine(
+    store: Arc<dyn Store>,
+    queue: &Arc<MemoryQueue>,
+    target: &RecordingDeliverer,
+    clock: &Arc<TokioClock>,
+    change: impl FnOnce(Builder) -> Builder,
+) -> Webhooks {
+    let builder = Webhooks::builder(store)
+        .queue(queue.clone())
+        .deliverer(Arc::new(target.clone()))
+        .clock(clock.clone())
+        .retry(Schedule::new([seconds(10), seconds(60)], 0.0).unwrap());
+    change(builder).build().unwrap()
+}
+
+pub(crate) fn tenant() -> Tenant {
+    Tenant::default()
 }
 
 impl World {
@@ -35,12 +59,25 @@ impl World {
         let clock = Arc::new(TokioClock::new());
         let store = Arc::new(MemoryStore::with_clock(clock.clone()));
         let queue = Arc::new(MemoryQueue::with_clock(clock.clone()));
-        let builder = Webhooks::builder(store.clone())
-            .queue(queue.clone())
-            .deliverer(Arc::new(target.clone()))
-            .clock(clock)
-            .retry(Schedule::new([seconds(10), seconds(60)], 0.0).unwrap());
-        Self { webhooks: change(builder).build().unwrap(), store, queue, target }
+        let webhooks = engine(store.clone(), &queue, &target, &clock, change);
+        Self { webhooks, seen: store.clone(), store, queue, target, clock }
+    }
+
+    /// An engine that reaches its store through one that fails on command.
+    pub(crate) fn on_faulty_store(
+        target: RecordingDeliverer,
+        culprit: Option<&'static str>,
+    ) -> (Self, Arc<FaultyStore>) {
+        let mut world = Self::new(target);
+        let store = Arc::new(FaultyStore::new(world.store.clone(), culprit));
+        world.seen = store.clone();
+        world.webhooks = world.another();
+        (world, store)
+    }
+
+    /// Another process on the same backends.
+    pub(crate) fn another(&self) -> Webhooks {
+        engine(self.seen.clone(), &self.queue, &self.target, &self.clock, |builder| builder)
     }
 
     pub(crate) fn running(target: RecordingDeliverer) -> Self {

@@ -45,6 +45,12 @@ pub(crate) struct DeliveryRef {
     subscription_id: SubscriptionId,
 }
 
+impl DeliveryRef {
+    pub(crate) fn of(&(id, subscription_id): &(DeliveryId, SubscriptionId)) -> Self {
+        Self { id, subscription_id }
+    }
+}
+
 /// The answer to a publish.
 #[derive(Debug, Serialize)]
 pub(crate) struct PublishedJson {
@@ -56,10 +62,9 @@ pub(crate) struct PublishedJson {
 
 impl PublishedJson {
     pub(crate) fn of(published: &Published) -> Self {
-        let reference = |&(id, subscription_id): &_| DeliveryRef { id, subscription_id };
         Self {
             id: published.id,
-            deliveries: published.deliveries.iter().map(reference).collect(),
+            deliveries: published.deliveries.iter().map(DeliveryRef::of).collect(),
             delivery_count: published.delivery_count,
             duplicate: published.duplicate,
         }

@@ -5,6 +5,8 @@ mod attempt;
 mod delivery;
 mod event;
 mod event_draft;
+mod inbox;
+mod replay;
 mod subscription;
 mod subscription_draft;
 
@@ -15,8 +17,10 @@ use serde::Serialize;
 
 pub(crate) use attempt::AttemptJson;
 pub(crate) use delivery::DeliveryJson;
-pub(crate) use event::{EventJson, MatchJson, PublishedJson};
+pub(crate) use event::{DeliveryRef, EventJson, MatchJson, PublishedJson};
 pub(crate) use event_draft::EventDraft;
+pub(crate) use inbox::RejectedJson;
+pub(crate) use replay::{ReplayJson, ReplayProgressJson};
 pub(crate) use subscription::{SubscriptionJson, SubscriptionWithSecret};
 pub(crate) use subscription_draft::{READ_ONLY, read_draft};
 

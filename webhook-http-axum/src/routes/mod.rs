@@ -4,13 +4,17 @@
 mod attempts;
 mod deliveries;
 mod events;
+mod inbox;
 mod ingest;
 mod publish;
+mod replays;
+mod requests;
 mod subscription_change;
+mod subscription_requests;
 mod subscriptions;
 
 use axum::Router;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use http::{HeaderMap, HeaderName};
 
 use crate::problem::{Problem, ProblemCode};
@@ -31,15 +35,29 @@ pub(crate) fn all() -> Router<Shared> {
             .delete(subscription_change::delete),
     );
     let router = both(router, "/subscriptions/{id}/secret", get(subscriptions::secret));
+    let router = both(router, "/subscriptions/{id}/pause", post(subscription_requests::pause));
+    let router = both(router, "/subscriptions/{id}/resume", post(subscription_requests::resume));
+    let router =
+        both(router, "/subscriptions/{id}/rotate-secret", post(subscription_requests::rotate_secret));
+    let router = both(router, "/subscriptions/{id}/test", post(subscription_requests::test));
+    let router = both(router, "/subscriptions/{id}/replay", post(replays::of_subscription));
     let router = both(router, "/subscriptions/{id}/attempts", get(attempts::of_subscription));
     let router = both(router, "/subscriptions/{id}/deliveries", get(deliveries::of_subscription));
     let router = both(router, "/events", post(publish::one).get(events::list));
     let router = both(router, "/events/batch", post(publish::batch));
     let router = both(router, "/events/{id}", get(events::get));
     let router = both(router, "/events/{id}/payload", get(events::payload));
+    let router = both(router, "/events/{id}/cancel", post(requests::cancel_event));
+    let router = both(router, "/events/{id}/replay", post(requests::replay_event));
     let router = both(router, "/ingest/{id}", post(ingest::ingest));
     let router = both(router, "/deliveries", get(deliveries::list));
+    let router = both(router, "/deliveries/retry", post(replays::retry));
     let router = both(router, "/deliveries/{id}", get(deliveries::get));
+    let router = both(router, "/deliveries/{id}/retry", post(requests::retry));
+    let router = both(router, "/deliveries/{id}/cancel", post(requests::cancel));
+    let router = both(router, "/replays/{id}", get(replays::get));
+    let router = both(router, "/inbox", get(inbox::list));
+    let router = both(router, "/inbox/{id}", delete(inbox::delete));
     both(router, "/attempts", get(attempts::list))
 }
 

@@ -24,7 +24,7 @@ use crate::json::{READ_ONLY, SubscriptionJson, read_draft};
 use crate::merge::merge;
 use crate::params::{Id, Params};
 use crate::precondition::Precondition;
-use crate::problem::{Problem, ProblemCode};
+use crate::problem::Problem;
 use crate::state::Shared;
 
 /// How often a change without a version is made again because somebody else was faster.
@@ -146,10 +146,7 @@ impl Change {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Problem::new(
-            ProblemCode::Conflict,
-            "the subscription kept changing while this change was made; repeat it",
-        ))
+        Err(Problem::kept_changing())
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use webhook_core::id::SubscriptionId;
 use webhook_core::model::{Subscription, SubscriptionStatus, Tenant};
+use webhook_core::secret::Secret;
 use webhook_core::store::SubscriptionFilter;
 
 use crate::access::Caller;
@@ -127,7 +128,12 @@ pub(super) async fn secret(
     params.only(&[])?;
     let tenant = caller.tenant(&params)?;
     let secret = app.webhooks.subscriptions().secret(&tenant, id).await?;
+    Ok(show_secret(&secret))
+}
+
+/// 200 with a secret, which nobody is to keep.
+pub(super) fn show_secret(secret: &Secret) -> Response {
     let mut response = answer(StatusCode::OK, &SecretBody { secret: secret.expose() });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }

@@ -211,6 +211,90 @@ fn events() -> Vec<Bad> {
     ]
 }
 
+fn requests() -> Vec<Bad> {
+    let json = [("content-type", JSON)];
+    let post = |path: &str, body: &str, expected, field| {
+        bad(&Method::POST, &path.replace("ID", ID), &json, body, expected, field)
+    };
+    let retry = |body: &str, expected, field| post("/deliveries/retry", body, expected, field);
+    let rotate = |body: &str, expected, field| post("/subscriptions/ID/rotate-secret", body, expected, field);
+    let mut all = vec![
+        retry(r#"{"status":"exhausted"}"#, INVALID, Some("status")),
+        retry(r#"{"status":[]}"#, INVALID, Some("status")),
+        retry(r#"{"status":["pending"]}"#, INVALID, Some("status[0]")),
+        retry(r#"{"status":["exhausted","retrying"]}"#, INVALID, Some("status[1]")),
+        retry(r#"{"status":[1]}"#, INVALID, Some("status[0]")),
+        retry(r#"{"subscription_id":"x"}"#, INVALID, Some("subscription_id")),
+        retry(&format!(r#"{{"subscription_id":"{ID}"}}"#), MISSING, None),
+        retry(r#"{"event_type":"a b"}"#, INVALID, Some("event_type")),
+        retry(r#"{"since":"yesterday"}"#, INVALID, Some("since")),
+        retry(r#"{"until":1}"#, INVALID, Some("until")),
+        retry(r#"{"dry_run":"yes"}"#, INVALID, Some("dry_run")),
+        retry(r#"{"dry_run":true,"dry_run":false}"#, INVALID, Some("dry_run")),
+        retry(r#"{"tenant":"a"}"#, REFUSED, Some("tenant")),
+        retry(r#"{"event_id":null,"dryrun":true}"#, REFUSED, Some("dryrun")),
+        post("/deliveries/retry?tenant=*", "{}", PARAMETER, Some("tenant")),
+        post("/deliveries/retry?dry_run=true", "{}", PARAMETER, Some("dry_run")),
+        rotate(r#"{"overlap":24}"#, INVALID, Some("overlap")),
+        rotate(r#"{"overlap":"24"}"#, INVALID, Some("overlap")),
+        rotate(r#"{"overlap":"31d"}"#, INVALID, Some("overlap")),
+        rotate(r#"{"secret":1}"#, INVALID, Some("secret")),
+        rotate(r#"{"secrets":"x"}"#, REFUSED, Some("secrets")),
+        post("/events/ID/replay", r#"{"status":["pending"]}"#, INVALID, Some("status[0]")),
+        post("/events/ID/replay", r#"{"dry_run":true}"#, REFUSED, Some("dry_run")),
+        post("/subscriptions/ID/replay", "{}", MISSING, None),
+        post("/deliveries/ID/retry", r#"{"force":true}"#, REFUSED, Some("force")),
+        post("/deliveries/ID/retry?force=yes", "", PARAMETER, Some("force")),
+        post("/deliveries/ID/retry?force=", "", PARAMETER, Some("force")),
+        post("/deliveries/ID/cancel?force=true", "", PARAMETER, Some("force")),
+        bad(&Method::GET, "/inbox?status=pending", &[], "", PARAMETER, Some("status")),
+        bad(&Method::GET, "/inbox?since=2026-01-01T00:00:00Z", &[], "", PARAMETER, Some("since")),
+        bad(&Method::GET, "/inbox?cursor=abc", &[], "", (400, "invalid_cursor"), None),
+        bad(&Method::GET, "/deliveries/retry", &[], "", METHOD, None),
+        bad(&Method::GET, &format!("/inbox/{ID}"), &[], "", METHOD, None),
+        bad(&Method::POST, "/inbox", &json, "{}", METHOD, None),
+        bad(&Method::DELETE, &format!("/inbox/{ID}"), &[], "", MISSING, None),
+        bad(&Method::DELETE, "/inbox/x", &[], "", MISSING, None),
+        bad(&Method::GET, &format!("/replays/{ID}"), &[], "", MISSING, None),
+        bad(&Method::GET, "/replays/x", &[], "", MISSING, None),
+        bad(&Method::GET, "/replays", &[], "", MISSING, None),
+        bad(&Method::GET, &format!("/replays/{ID}?limit=1"), &[], "", PARAMETER, Some("limit")),
+        bad(&Method::GET, &format!("/replays/{ID}?tenant=*"), &[], "", PARAMETER, Some("tenant")),
+    ];
+    for path in [
+        "/subscriptions/ID/pause",
+        "/subscriptions/ID/resume",
+        "/subscriptions/ID/rotate-secret",
+        "/subscriptions/ID/test",
+        "/events/ID/cancel",
+        "/events/ID/replay",
+        "/deliveries/ID/retry",
+        "/deliveries/ID/cancel",
+    ] {
+        let none = bad(&Method::POST, &path.replace("ID", ID), &[], "", MISSING, None);
+        all.extend([none, post(&path.replace("ID", "x"), "", MISSING, None)]);
+        all.extend([
+            post(path, "{}", MISSING, None),
+            post(path, "{", MALFORMED, None),
+            post(path, "[]", INVALID, None),
+            post(path, "null", INVALID, None),
+            post(path, r#"{"bogus":1}"#, REFUSED, Some("bogus")),
+            post(&format!("{path}?bogus=1"), "", PARAMETER, Some("bogus")),
+            post(&format!("{path}?tenant=*"), "", PARAMETER, Some("tenant")),
+            post(
+                path,
+                &format!("{{\"bogus\":\"{}\"}}", "x".repeat(20_000)),
+                (413, "payload_too_large"),
+                None,
+            ),
+            bad(&Method::POST, &path.replace("ID", ID), &[("content-type", "text/plain")], "{}", MEDIA, None),
+            bad(&Method::POST, &path.replace("ID", ID), &[], "{}", MEDIA, None),
+            bad(&Method::GET, &path.replace("ID", ID), &[], "", METHOD, None),
+        ]);
+    }
+    all
+}
+
 fn addresses() -> Vec<Bad> {
     let get = |path: &str, expected, field| bad(&Method::GET, path, &[], "", expected, field);
     let on = |method: Method, path: &str, expected| {
@@ -283,8 +367,13 @@ fn addresses() -> Vec<Bad> {
 #[tokio::test]
 async fn every_bad_request_has_its_status_its_code_and_its_field() {
     let api = Api::new();
-    let table: Vec<_> =
-        subscriptions().into_iter().chain(bodies()).chain(events()).chain(addresses()).collect();
+    let table: Vec<_> = subscriptions()
+        .into_iter()
+        .chain(bodies())
+        .chain(events())
+        .chain(requests())
+        .chain(addresses())
+        .collect();
     assert!(table.len() >= 60, "{}", table.len());
     for Bad { request, name, status, code, field } in table {
         let method = request.method().clone();
@@ -307,6 +396,32 @@ async fn every_bad_request_has_its_status_its_code_and_its_field() {
             "nothing was stored"
         );
     }
+}
+
+/// What is wrong with a request over a subscription that exists.
+#[tokio::test]
+async fn a_refused_request_changes_nothing() {
+    let api = Api::new();
+    let id = api.subscribe(json!({})).await["id"].as_str().unwrap().to_owned();
+    for (path, body, expected, field) in [
+        ("replay", json!({}), INVALID, "since"),
+        ("replay", json!({"since": null}), INVALID, "since"),
+        ("replay", json!({"since": "2026-01-01"}), INVALID, "since"),
+        ("replay", json!({"since": "2026-01-01T00:00:00Z", "status": ["pending"]}), INVALID, "status[0]"),
+        ("replay", json!({"since": "2026-01-01T00:00:00Z", "event_type": "a"}), REFUSED, "event_type"),
+        ("rotate-secret", json!({"secret": "short"}), INVALID, "secret"),
+        ("rotate-secret", json!({"secret": "whsec_notbase64!"}), INVALID, "secret"),
+        ("rotate-secret", json!({"overlap": "31d"}), INVALID, "overlap"),
+        ("pause", json!({"status": "paused"}), REFUSED, "status"),
+        ("test", json!({"event_type": "a"}), REFUSED, "event_type"),
+    ] {
+        let answer = api.post(&format!("/subscriptions/{id}/{path}"), body.clone()).await;
+        assert_eq!(answer.problem(), (expected.0, expected.1.to_owned()), "{path} {body}");
+        assert_eq!(answer.fields(), [field], "{path} {body}");
+        assert!(!answer.text().contains("notbase64"), "a secret is not repeated");
+    }
+    assert_eq!(api.get(&format!("/subscriptions/{id}")).await.value()["version"], 1);
+    assert_eq!(api.get("/events").await.value()["data"], json!([]));
 }
 
 #[tokio::test]

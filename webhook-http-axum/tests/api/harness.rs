@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use webhook_core::Webhooks;
 use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::model::Subscription;
-use webhook_core::testing::{ManualClock, RecordingDeliverer};
+use webhook_core::testing::{ManualClock, RecordingDeliverer, Scripted};
 use webhook_http_axum::{HttpOptions, router};
 
 use super::plain::PlainStore;
@@ -66,6 +66,11 @@ impl Api {
         self.json(Method::POST, path, &[], body.to_string()).await
     }
 
+    /// A request that needs no body, without one.
+    pub(crate) async fn ask(&self, path: &str) -> Answer {
+        self.send(request(Method::POST, path, &[], Body::empty())).await
+    }
+
     pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.json(Method::PUT, path, &[], body.to_string()).await
     }
@@ -106,10 +111,60 @@ impl Api {
         accepted.value()
     }
 
-    /// Delivers all that is due.
+    /// Publishes an event that ends as exhausted at its first subscription; gives the delivery's id.
+    pub(crate) async fn exhausted(&self, event_type: &str) -> String {
+        self.target.answer(TARGET, Scripted::status(500));
+        let published = self.publish(event_type, json!(1)).await;
+        self.deliver().await;
+        let id = text(&published["deliveries"][0]["id"]);
+        assert_eq!(self.delivery(&id).await["status"], "exhausted");
+        id
+    }
+
+    /// Has the subscription at [`TARGET`] disabled, as its target says that it is gone.
+    pub(crate) async fn disable(&self, subscription: &str) {
+        self.target.answer(TARGET, Scripted::status(410));
+        self.publish("gone", json!(1)).await;
+        self.deliver().await;
+        self.until(subscription, |found| found["status"] == "disabled").await;
+    }
+
+    pub(crate) async fn delivery(&self, id: &str) -> Value {
+        self.get(&format!("/deliveries/{id}")).await.value()
+    }
+
+    /// Starts workers that deliver until the test ends.
+    pub(crate) fn spawn(&self) {
+        self.webhooks.spawn(webhook_core::Workers::default()).unwrap();
+    }
+
+    /// Reads this path until the answer is as wanted, with a deadline.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..3000 {
+            let answer = self.get(path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+            last = answer.value();
+            if wanted(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{path} never became as wanted: {last}")
+    }
+
+    /// Delivers all that is due, while no other workers run.
     pub(crate) async fn deliver(&self) {
-        let idle = self.webhooks.run_until_idle();
-        tokio::time::timeout(Duration::from_secs(30), idle).await.expect("in time").unwrap();
+        let idle = async {
+            // A claimed job that is being loaded is neither due nor in flight: it is handed back, and due again.
+            loop {
+                self.webhooks.run_until_idle().await.unwrap();
+                if self.webhooks.depth().await.unwrap().due == 0 {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), idle).await.expect("in time");
     }
 }
 
@@ -178,4 +233,10 @@ impl Answer {
 /// The ids of a list.
 pub(crate) fn ids(list: &Value) -> Vec<String> {
     list["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An id, a status or another text of an answer.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
 }

@@ -5,10 +5,15 @@
 mod bad_requests;
 mod harness;
 mod history;
+mod inbox;
 mod ingest;
 mod nesting;
 mod outage;
 mod patch;
 mod plain;
 mod publish;
+mod reasons;
+mod replays;
+mod requests;
+mod subscription_requests;
 mod subscriptions;

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use bytes::Bytes;
 use http::Method;
 use serde_json::json;
 use webhook_core::Webhooks;
 use webhook_core::error::{BackendError, BackendErrorKind};
-use webhook_core::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use webhook_core::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::memory::MemoryQueue;
 use webhook_core::model::{Attempt, Delivery, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
-    AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter, EventRecord,
-    History, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
-    SubscriptionFilter, SubscriptionStore,
+    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter,
+    EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
+    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Store, SubscriptionFilter,
+    SubscriptionStore,
 };
 use webhook_core::testing::RecordingDeliverer;
 use webhook_http_axum::{Draining, HttpOptions, probes, router};
@@ -84,10 +87,64 @@ impl DeliveryStore for Broken {
     async fn cancel_deleted(&self, _: u32) -> Answer<u64> {
         self.fail()
     }
+    async fn expire(&self, _: Expire, _: u32) -> Answer<Expired> {
+        self.fail()
+    }
+    async fn of_event(&self, _: &Tenant, _: EventId) -> Answer<Option<OfEvent>> {
+        self.fail()
+    }
+    async fn add_deliveries(&self, _: EventId, _: &[NewDelivery], _: ConfigVersion) -> Answer<Added> {
+        self.fail()
+    }
     async fn owed(&self, _: Option<DeliveryId>, _: u32) -> Answer<Vec<Owed>> {
         self.fail()
     }
     async fn prune(&self, _: Duration, _: u32) -> Answer<u64> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl ReplayStore for Broken {
+    async fn replay_count(&self, _: &DeliveryFilter) -> Answer<Matched> {
+        self.fail()
+    }
+    async fn replay_start(&self, _: &NewReplay) -> Answer<Replay> {
+        self.fail()
+    }
+    async fn replay(&self, _: &Tenant, _: ReplayId) -> Answer<Option<Replay>> {
+        self.fail()
+    }
+    async fn replay_next(&self, _: u32) -> Answer<Option<ReplayPage>> {
+        self.fail()
+    }
+    async fn replay_record(
+        &self,
+        _: ReplayId,
+        _: Option<DeliveryId>,
+        _: Option<DeliveryId>,
+        _: &[Record],
+    ) -> Answer<ReplayRecorded> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl Inbox for Broken {
+    async fn inbox_take(&self, _: u32) -> Answer<Vec<InboxEvent>> {
+        self.fail()
+    }
+    async fn inbox_settle(&self, _: &[(InboxId, InboxOutcome)]) -> Answer<()> {
+        self.fail()
+    }
+    async fn inbox_rejected(
+        &self,
+        _: Option<&Tenant>,
+        _: PageRequest<EventId>,
+    ) -> Answer<Page<RejectedEvent, EventId>> {
+        self.fail()
+    }
+    async fn inbox_delete(&self, _: Option<&Tenant>, _: EventId) -> Answer<bool> {
         self.fail()
     }
 }
@@ -143,6 +200,10 @@ fn engine(broken: Broken) -> Webhooks {
         .unwrap()
 }
 
+fn api(broken: Broken) -> Router {
+    router(engine(broken), Arc::new(broken), HttpOptions::new())
+}
+
 /// Every route that touches the store.
 fn requests() -> Vec<(Method, String, String)> {
     let id = "0190c8f2-7d1e-7c3a-9b0e-2f4f6a8b0c1d";
@@ -156,7 +217,27 @@ fn requests() -> Vec<(Method, String, String)> {
         (Method::POST, "/events".to_owned(), event.to_string()),
         (Method::POST, "/events/batch".to_owned(), json!({"events": [event, event, 7]}).to_string()),
         (Method::POST, format!("/ingest/{id}"), "{}".to_owned()),
+        (Method::DELETE, format!("/inbox/{id}"), String::new()),
+        (
+            Method::POST,
+            format!("/subscriptions/{id}/replay"),
+            json!({"since": "2026-01-01T00:00:00Z"}).to_string(),
+        ),
+        (Method::POST, "/deliveries/retry".to_owned(), json!({"dry_run": true}).to_string()),
     ];
+    for path in [
+        "/subscriptions/ID/pause",
+        "/subscriptions/ID/resume",
+        "/subscriptions/ID/rotate-secret",
+        "/subscriptions/ID/test",
+        "/events/ID/cancel",
+        "/events/ID/replay",
+        "/deliveries/ID/retry",
+        "/deliveries/ID/cancel",
+        "/deliveries/retry",
+    ] {
+        requests.push((Method::POST, path.replace("ID", id), String::new()));
+    }
     for path in [
         "/subscriptions",
         "/subscriptions/ID",
@@ -169,6 +250,8 @@ fn requests() -> Vec<(Method, String, String)> {
         "/deliveries",
         "/deliveries/ID",
         "/attempts",
+        "/replays/ID",
+        "/inbox",
     ] {
         requests.push((Method::GET, path.replace("ID", id), String::new()));
     }
@@ -181,7 +264,7 @@ async fn a_store_that_is_away_is_503_with_retry_after_on_every_route() {
     let json = [("content-type", "application/json")];
     for kind in [BackendErrorKind::Unavailable, BackendErrorKind::Timeout] {
         let broken = Broken::With(kind);
-        let app = router(engine(broken), Arc::new(broken), HttpOptions::new());
+        let app = api(broken);
         for (method, path, body) in requests() {
             let answer = send(app.clone(), request(method.clone(), &path, &json, body)).await;
             assert_eq!(answer.problem(), (503, "unavailable".into()), "{method} {path}");
@@ -193,7 +276,7 @@ async fn a_store_that_is_away_is_503_with_retry_after_on_every_route() {
 
 #[tokio::test]
 async fn a_panic_is_500_and_keeps_its_words_to_itself() {
-    let app = router(engine(Broken::Panics), Arc::new(Broken::Panics), HttpOptions::new());
+    let app = api(Broken::Panics);
     for path in ["/events", "/deliveries", "/subscriptions"] {
         let answer = send(app.clone(), request(Method::GET, path, &[], "")).await;
         assert_eq!(answer.problem(), (500, "internal".into()), "{path}");
@@ -204,7 +287,7 @@ async fn a_panic_is_500_and_keeps_its_words_to_itself() {
 #[tokio::test]
 async fn a_defect_of_the_store_is_500_without_its_text() {
     let broken = Broken::With(BackendErrorKind::Corrupt);
-    let app = router(engine(broken), Arc::new(broken), HttpOptions::new());
+    let app = api(broken);
     let answer = send(app, request(Method::GET, "/deliveries", &[], "")).await;
     assert_eq!(answer.problem(), (500, "internal".into()));
     assert!(!answer.text().contains("internal text"));

@@ -1,5 +1,5 @@
 //! A store in memory that leaves to the API what a store may leave to it: it does not say why deliveries
-//! wait, and it yields in its look-ups, so that concurrent requests meet in between.
+//! wait, unless behind another, and it yields in its look-ups, so that concurrent requests meet in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use webhook_core::error::BackendError;
-use webhook_core::id::{AttemptId, DeliveryId, EventId, SubscriptionId};
+use webhook_core::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::memory::MemoryStore;
-use webhook_core::model::{Attempt, Delivery, Subscription, Tenant};
+use webhook_core::model::{Attempt, Delivery, StatusReason, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
-    AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter, EventRecord,
-    History, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
-    SubscriptionFilter, SubscriptionStore,
+    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter,
+    EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
+    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Store, SubscriptionFilter,
+    SubscriptionStore,
 };
 
 #[derive(Debug)]
@@ -23,7 +25,8 @@ pub(crate) struct PlainStore(pub(crate) MemoryStore);
 type Answer<T> = Result<T, BackendError>;
 
 fn without_reason(mut delivery: Delivery) -> Delivery {
-    if !delivery.state.status.is_finished() {
+    let only_the_store_knows = delivery.state.reason == Some(StatusReason::Ordered);
+    if !delivery.state.status.is_finished() && !only_the_store_knows {
         delivery.state.reason = None;
     }
     delivery
@@ -74,11 +77,70 @@ impl DeliveryStore for PlainStore {
     async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
         self.0.cancel_deleted(limit).await
     }
+    async fn expire(&self, which: Expire, limit: u32) -> Answer<Expired> {
+        self.0.expire(which, limit).await
+    }
+    async fn of_event(&self, tenant: &Tenant, event: EventId) -> Answer<Option<OfEvent>> {
+        self.0.of_event(tenant, event).await
+    }
+    async fn add_deliveries(
+        &self,
+        event: EventId,
+        deliveries: &[NewDelivery],
+        config: ConfigVersion,
+    ) -> Answer<Added> {
+        self.0.add_deliveries(event, deliveries, config).await
+    }
     async fn owed(&self, after: Option<DeliveryId>, limit: u32) -> Answer<Vec<Owed>> {
         self.0.owed(after, limit).await
     }
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.0.prune(retention, limit).await
+    }
+}
+
+#[async_trait]
+impl ReplayStore for PlainStore {
+    async fn replay_count(&self, filter: &DeliveryFilter) -> Answer<Matched> {
+        self.0.replay_count(filter).await
+    }
+    async fn replay_start(&self, replay: &NewReplay) -> Answer<Replay> {
+        self.0.replay_start(replay).await
+    }
+    async fn replay(&self, tenant: &Tenant, id: ReplayId) -> Answer<Option<Replay>> {
+        self.0.replay(tenant, id).await
+    }
+    async fn replay_next(&self, limit: u32) -> Answer<Option<ReplayPage>> {
+        self.0.replay_next(limit).await
+    }
+    async fn replay_record(
+        &self,
+        id: ReplayId,
+        after: Option<DeliveryId>,
+        last: Option<DeliveryId>,
+        records: &[Record],
+    ) -> Answer<ReplayRecorded> {
+        self.0.replay_record(id, after, last, records).await
+    }
+}
+
+#[async_trait]
+impl Inbox for PlainStore {
+    async fn inbox_take(&self, limit: u32) -> Answer<Vec<InboxEvent>> {
+        self.0.inbox_take(limit).await
+    }
+    async fn inbox_settle(&self, outcomes: &[(InboxId, InboxOutcome)]) -> Answer<()> {
+        self.0.inbox_settle(outcomes).await
+    }
+    async fn inbox_rejected(
+        &self,
+        tenant: Option<&Tenant>,
+        page: PageRequest<EventId>,
+    ) -> Answer<Page<RejectedEvent, EventId>> {
+        self.0.inbox_rejected(tenant, page).await
+    }
+    async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
+        self.0.inbox_delete(tenant, id).await
     }
 }
 

@@ -18,10 +18,11 @@ use webhook_core::model::{
 };
 use webhook_core::queue::Hold;
 use webhook_core::store::EventRecord;
+use webhook_core::time::Timestamp;
 
 pub(crate) use columns::{
-    attempt_id, blob, delivery_id, event_id, int, lane_id, moment, optional, subscription_id, tenant, text,
-    tokens, unsigned,
+    attempt_id, blob, delivery_id, event_id, int, lane_id, moment, optional, optional_moment,
+    optional_subscription, subscription_id, tenant, text, tokens, unsigned,
 };
 pub(crate) use settings::{Document, subscription, takes};
 
@@ -101,6 +102,9 @@ pub(crate) fn state(row: &SqliteRow) -> Result<DeliveryState, Fault> {
 /// list of deliveries adds.
 pub(crate) fn delivery(row: &SqliteRow, now: i64) -> Result<Delivery, Fault> {
     let mut state = state(row)?;
+    let is_due = !state.status.is_finished() && int(row, "waiting")? == 0;
+    let next = optional::<i64>(row, "next_attempt_at")?.filter(|_| is_due);
+    let next = if state.request.is_some() { next.map(|at| at.min(now)) } else { next };
     if state.reason.is_none() && !state.status.is_finished() {
         state.reason = why_it_waits(row, &state, now)?;
     }
@@ -111,9 +115,9 @@ pub(crate) fn delivery(row: &SqliteRow, now: i64) -> Result<Delivery, Fault> {
         tenant: tenant(row, "tenant")?,
         event_type: event_type(row, "event_type")?,
         state,
-        next_attempt_at: columns::optional_moment(row, "next_attempt_at")?,
+        next_attempt_at: next.map(Timestamp::from_micros),
         created_at: moment(row, "created_at")?,
-        finished_at: columns::optional_moment(row, "finished_at")?,
+        finished_at: optional_moment(row, "finished_at")?,
     })
 }
 
@@ -126,7 +130,10 @@ fn why_it_waits(row: &SqliteRow, state: &DeliveryState, now: i64) -> Result<Opti
         Some("disabled") => return Ok(Some(StatusReason::Disabled)),
         _ => {}
     }
-    let Some(due) = optional::<i64>(row, "next_attempt_at")? else { return Ok(Some(StatusReason::Ordered)) };
+    if int(row, "waiting")? != 0 {
+        return Ok(Some(StatusReason::Ordered));
+    }
+    let Some(due) = optional::<i64>(row, "next_attempt_at")? else { return Ok(None) };
     if due > now {
         let scheduled = state.attempts == 0 && optional::<i64>(row, "deliver_at")?.is_some_and(|at| at > now);
         return Ok(scheduled.then_some(StatusReason::Scheduled));
@@ -148,9 +155,9 @@ pub(crate) fn event(row: &SqliteRow) -> Result<Event, Fault> {
         content_type: Arc::from(text(row, "content_type")?),
         payload: blob(row, "payload")?.to_vec().into(),
         ordering_key: optional(row, "ordering_key")?,
-        deliver_at: columns::optional_moment(row, "deliver_at")?,
+        deliver_at: optional_moment(row, "deliver_at")?,
         idempotency_key: optional(row, "idempotency_key")?,
-        only: columns::optional_subscription(row, "only_subscription")?,
+        only: optional_subscription(row, "only_subscription")?,
     })
 }
 
@@ -163,9 +170,9 @@ pub(crate) fn event_record(row: &SqliteRow) -> Result<EventRecord, Fault> {
         content_type: Arc::from(text(row, "content_type")?),
         payload_size: unsigned(row, "payload_size")?,
         ordering_key: optional(row, "ordering_key")?,
-        deliver_at: columns::optional_moment(row, "deliver_at")?,
+        deliver_at: optional_moment(row, "deliver_at")?,
         idempotency_key: optional(row, "idempotency_key")?,
-        only: columns::optional_subscription(row, "only_subscription")?,
+        only: optional_subscription(row, "only_subscription")?,
         created_at: moment(row, "created_at")?,
     })
 }

@@ -226,8 +226,12 @@ async fn again(tx: &mut Tx<'_>, claim: Token) -> Result<Vec<Lease>, Fault> {
 }
 
 /// Makes the jobs of leases whose time is over pending again.
-async fn return_lapsed(tx: &mut Tx<'_>) -> Result<(), Fault> {
+pub(super) async fn return_lapsed(tx: &mut Tx<'_>) -> Result<(), Fault> {
     let over = tx.memory.run_out(tx.now);
+    if over.is_empty() {
+        return Ok(());
+    }
+    tx.begin().await?;
     let ids: Vec<DeliveryId> = over.iter().map(|(id, _)| *id).collect();
     for (id, held) in over {
         tx.memory.lapse(id, held, tx.now);

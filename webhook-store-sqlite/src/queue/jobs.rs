@@ -12,7 +12,7 @@ pub(crate) static ADD: Bulk = Bulk::new(
     "INSERT INTO webhooks_jobs (id, lane, due, token, ordered, leased)
      SELECT *, column4 IS NOT NULL FROM (VALUES ",
     5,
-    ") WHERE column1 IS NOT NULL",
+    ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
 );
 static ENSURE: Bulk = Bulk::new(
     "INSERT INTO webhooks_jobs (id, lane, due, token, ordered, leased) SELECT *, 0 FROM (VALUES ",
@@ -63,12 +63,21 @@ pub(crate) type Due = (DeliveryId, i64);
 
 /// Adds jobs that are not there.
 pub(crate) async fn add(tx: &mut Tx<'_>, jobs: &[Job]) -> Result<(), Fault> {
-    put(&ADD, tx, jobs).await
+    all_new(put(&ADD, tx, jobs).await?, jobs)
+}
+
+/// Whoever adds jobs has looked that they are not there.
+pub(crate) fn all_new(added: u64, jobs: &[Job]) -> Result<(), Fault> {
+    if added < jobs.len() as u64 {
+        return Err(Fault::Defect("a new job has the id of another one"));
+    }
+    Ok(())
 }
 
 /// Adds pending jobs, but for those that are there.
 pub(crate) async fn ensure(tx: &mut Tx<'_>, jobs: &[Job]) -> Result<(), Fault> {
-    put(&ENSURE, tx, jobs).await
+    put(&ENSURE, tx, jobs).await?;
+    Ok(())
 }
 
 pub(crate) fn bind<'q>(row: &mut Row<'q>, job: &'q Job) {
@@ -79,9 +88,8 @@ pub(crate) fn bind<'q>(row: &mut Row<'q>, job: &'q Job) {
         .add(job.ordered);
 }
 
-async fn put(statement: &'static Bulk, tx: &mut Tx<'_>, jobs: &[Job]) -> Result<(), Fault> {
-    statement.run(tx.conn, jobs, bind).await?;
-    Ok(())
+async fn put(statement: &'static Bulk, tx: &mut Tx<'_>, jobs: &[Job]) -> Result<u64, Fault> {
+    Ok(statement.run(tx.conn, jobs, bind).await?)
 }
 
 /// Removes jobs, whoever holds them.

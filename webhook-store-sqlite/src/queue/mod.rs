@@ -21,7 +21,7 @@ use webhook_core::queue::{
 
 use crate::codec::{hold_name, micros, signed, wait_until};
 use crate::error::Fault;
-use crate::lanes::{Durable, Lane};
+use crate::lanes::{Durable, Lane, Memory};
 use crate::open::SqliteStore;
 use crate::sql::Bulk;
 use crate::writer::Tx;
@@ -106,10 +106,22 @@ impl JobQueue for SqliteStore {
     }
 
     async fn lane_states(&self, lanes: &[LaneId]) -> Result<Vec<Option<LaneState>>, BackendError> {
-        let lanes = lanes.to_vec();
+        let asked = lanes.to_vec();
+        let seen = self.writer.look("lane_states", move |memory, now| {
+            (!memory.may_have_run_out(now)).then(|| states(memory, &asked, now))
+        });
+        if let Some(states) = seen.await? {
+            return Ok(states);
+        }
+        // What is in flight are live leases: those whose time is over are found first.
+        let asked = lanes.to_vec();
         self.writer
-            .look("lane_states", move |memory, now| {
-                lanes.iter().map(|id| memory.lane(id).and_then(|lane| state(lane, now))).collect()
+            .run("lane_states", move |tx| {
+                async move {
+                    claim::return_lapsed(tx).await?;
+                    Ok(states(tx.memory, &asked, tx.now))
+                }
+                .boxed()
             })
             .await
     }
@@ -139,6 +151,10 @@ impl JobQueue for SqliteStore {
             .map_err(|error| Fault::from(error).during("epoch"))?;
         Ok(epoch.unsigned_abs())
     }
+}
+
+fn states(memory: &Memory, lanes: &[LaneId], now: i64) -> Vec<Option<LaneState>> {
+    lanes.iter().map(|id| memory.lane(id).and_then(|lane| state(lane, now))).collect()
 }
 
 fn state(lane: &Lane, now: i64) -> Option<LaneState> {

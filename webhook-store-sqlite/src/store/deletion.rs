@@ -5,9 +5,10 @@
 //! answers 0; the mark `draining` makes the work survive restarts and costs nothing when there is none.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use webhook_core::id::{DeliveryId, SubscriptionId};
-use webhook_core::model::Tenant;
+use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::Hold;
 use webhook_core::store::Changed;
 
@@ -47,7 +48,8 @@ pub(super) async fn delete(
     }
     let config = subscriptions::raise(tx, &tenant).await?;
     sqlx::query(
-        "UPDATE webhooks_subscriptions SET deleted_at = ?, draining = 1, config_version = ?, secrets = ?
+        "UPDATE webhooks_subscriptions SET deleted_at = ?, draining = 1, config_version = ?, secrets = ?,
+             version = version + 1
          WHERE id = ?",
     )
     .bind(tx.now)
@@ -56,11 +58,11 @@ pub(super) async fn delete(
     .bind(&id.as_bytes()[..])
     .execute(&mut *tx.conn)
     .await?;
-    let mut settings = subscriptions::settings(&stored);
-    settings.version += 1;
+    let deleted = Arc::new(Subscription { version: stored.version + 1, ..(*stored).clone() });
+    let mut settings = subscriptions::settings(&deleted);
     settings.hold = Some(Hold::Deleted);
     tx.memory.lane_mut(id).configure(&settings, tx.now);
-    Ok(Changed::Done(stored))
+    Ok(Changed::Done(deleted))
 }
 
 /// A delivery of a deleted subscription is unfinished, again or still: it will be cancelled.

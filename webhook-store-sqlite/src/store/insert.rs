@@ -34,11 +34,12 @@ static EVENTS: Bulk = Bulk::new(
     ") WHERE column1 IS NOT NULL ON CONFLICT (tenant, id) DO NOTHING",
 );
 static DELIVERIES: Bulk = Bulk::new(
-    "INSERT INTO webhooks_deliveries (id, event, subscription, created_at, turn, next_attempt_at, revision,
-         status, attempts, failed, unknowns, chain)
+    "INSERT INTO webhooks_deliveries (id, event, subscription, created_at, turn, next_attempt_at, chain_start,
+         give_up_at, revision, status, attempts, failed, unknowns, chain)
      SELECT *, 0, 'pending', 0, 0, 0, 0 FROM (VALUES ",
-    6,
-    ") WHERE column1 IS NOT NULL",
+    8,
+    // When the event is known already, so are these: that is found out by counting.
+    ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
 );
 static FUSED: Fused<3> = Fused::new([&EVENTS, &DELIVERIES, &jobs::ADD]);
 static FINISHED: Bulk = Bulk::new(
@@ -91,6 +92,7 @@ struct NewRow<'a> {
     subscription: &'a SubscriptionId,
     ordered: bool,
     due: i64,
+    give_up_at: i64,
 }
 
 pub(super) async fn insert(
@@ -213,6 +215,7 @@ fn rows<'a>(now: i64, events: &'a [Insert], fresh: &Fresh) -> Vec<NewRow<'a>> {
             subscription: &delivery.subscription_id,
             ordered: delivery.ordered,
             due,
+            give_up_at: due.saturating_add(micros(delivery.give_up_after)),
         }));
     }
     rows
@@ -232,14 +235,19 @@ async fn store(
     if !tx.has_begun() && !ordered && Fused::<3>::suits(&[fresh.len(), rows.len()]) {
         take_jobs(tx, &mut desk, rows, outcomes);
         let now = tx.now;
-        let [stored, ..] = FUSED
+        let [stored, delivered, added] = FUSED
             .bind(fresh.len().max(rows.len()))
             .part(fresh, |row, (index, seq)| bind_event(row, &events[*index], *seq, now))
             .part(rows, |row, new| bind_delivery(row, new, now))
             .part(&desk.jobs, jobs::bind)
             .run(tx)
             .await?;
-        return Ok(stored == fresh.len() as u64);
+        if stored < fresh.len() as u64 {
+            return Ok(false);
+        }
+        all_new(delivered, rows)?;
+        jobs::all_new(added, &desk.jobs)?;
+        return Ok(true);
     }
     if fresh.is_empty() {
         return Ok(true);
@@ -251,13 +259,22 @@ async fn store(
     if stored < fresh.len() as u64 {
         return Ok(false);
     }
-    DELIVERIES.run(tx.conn, rows, |row, new| bind_delivery(row, new, now)).await?;
+    let delivered = DELIVERIES.run(tx.conn, rows, |row, new| bind_delivery(row, new, now)).await?;
+    all_new(delivered, rows)?;
     if ordered {
         take_turns(tx, &mut desk, rows, outcomes).await?;
     }
     take_jobs(tx, &mut desk, rows, outcomes);
     jobs::add(tx, &desk.jobs).await?;
     Ok(true)
+}
+
+/// Ids are drawn by core and never repeat. A batch that holds one twice is refused, and stores nothing.
+fn all_new(stored: u64, rows: &[NewRow<'_>]) -> Result<(), Fault> {
+    if stored < rows.len() as u64 {
+        return Err(Fault::Defect("a new delivery has the id of another one"));
+    }
+    Ok(())
 }
 
 /// Lets those that take no turns become jobs.
@@ -328,7 +345,9 @@ fn bind_delivery<'q>(row: &mut Row<'q>, new: &NewRow<'q>, now: i64) {
     row.add(&new.subscription.as_bytes()[..]);
     row.add(now);
     row.add(new.ordered.then_some(new.seq));
-    row.add((!new.ordered).then_some(new.due));
+    row.add(new.due);
+    row.add(new.due);
+    row.add(new.give_up_at);
 }
 
 async fn known_ids(tx: &mut Tx<'_>, events: &[Insert]) -> Result<HashSet<(Tenant, EventId)>, Fault> {
@@ -483,7 +502,7 @@ async fn duplicate(
 ) -> Result<Duplicate, Fault> {
     let rows = sqlx::query(
         "SELECT e.delivery_count, d.id, d.subscription FROM webhooks_events e
-         LEFT JOIN webhooks_deliveries d ON d.event = e.seq WHERE e.tenant = ? AND e.id = ?
+         LEFT JOIN webhooks_deliveries d ON d.event = e.seq AND d.added IS NULL WHERE e.tenant = ? AND e.id = ?
          ORDER BY d.id LIMIT ?",
     )
     .bind(tenant.as_str())
@@ -500,7 +519,5 @@ async fn duplicate(
         }
     }
     let delivery_count = count.unwrap_or(stored_count);
-    // What a later replay added was no part of the first answer; its ids are later ones.
-    deliveries.truncate(usize::try_from(delivery_count).unwrap_or(usize::MAX));
     Ok(Duplicate { event_id: id, deliveries, delivery_count })
 }

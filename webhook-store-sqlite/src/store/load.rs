@@ -7,15 +7,20 @@ use std::time::Duration;
 use webhook_core::id::{DeliveryId, Token};
 use webhook_core::store::{Load, Loaded};
 
+use super::turns;
 use crate::codec::{self, wait_until};
 use crate::error::Fault;
 use crate::open::SqliteStore;
 use crate::sql::Bulk;
 
 static LOAD: Bulk = Bulk::new(
-    "SELECT d.*, s.version AS subscription_version, e.id AS event_id, e.tenant, e.event_type, e.content_type,
+    concat!(
+        "SELECT d.*, ",
+        turns::waiting!(),
+        " AS waiting, s.version AS subscription_version, e.id AS event_id, e.tenant, e.event_type, e.content_type,
          e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload
-     FROM (VALUES ",
+     FROM (VALUES "
+    ),
     1,
     ") v CROSS JOIN webhooks_deliveries d ON d.id = v.column1
      CROSS JOIN webhooks_events e ON e.seq = d.event
@@ -50,7 +55,6 @@ pub(super) async fn load(store: &SqliteStore, wanted: &[Load]) -> Result<Vec<Opt
     for row in &rows {
         let state = codec::state(row)?;
         let at = codec::optional::<i64>(row, "next_attempt_at")?;
-        let waiting = !state.status.is_finished() && at.is_none();
         let due_in = match (&state.request, at) {
             (None, Some(at)) => wait_until(at, now),
             _ => Duration::ZERO,
@@ -61,7 +65,7 @@ pub(super) async fn load(store: &SqliteStore, wanted: &[Load]) -> Result<Vec<Opt
             subscription_id: codec::subscription_id(row, "subscription")?,
             subscription_version: codec::optional::<i64>(row, "subscription_version")?.map(i64::unsigned_abs),
             due_in,
-            waiting,
+            waiting: codec::int(row, "waiting")? != 0,
             unrecorded: Vec::new(),
         };
         found.insert(codec::delivery_id(row, "id")?, loaded);

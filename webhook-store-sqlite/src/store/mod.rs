@@ -1,13 +1,18 @@
 //! The store's traits on [`SqliteStore`], each method in the module of its name.
 
+mod chains;
 mod deletion;
+mod expire;
 mod history;
+mod inbox;
 mod insert;
 mod load;
 mod prune;
 mod record;
+mod replays;
 mod subscriptions;
 mod turns;
+mod whole;
 
 pub(crate) use insert::Desk;
 
@@ -17,12 +22,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use webhook_core::error::BackendError;
-use webhook_core::id::{DeliveryId, SubscriptionId};
+use webhook_core::id::{DeliveryId, EventId, SubscriptionId};
 use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
-    Changed, Changes, ConfigVersion, DeliveryStore, Insert, Inserted, Load, Loaded, Owed, Page, PageRequest,
-    Record, Recorded, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
+    Added, Changed, Changes, ConfigVersion, DeliveryStore, Expire, Expired, Insert, Inserted, Load, Loaded,
+    NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store, SubscriptionFilter,
+    SubscriptionStore,
 };
 
 use crate::open::SqliteStore;
@@ -72,7 +78,6 @@ impl SubscriptionStore for SqliteStore {
     ) -> Result<Option<Changes>, BackendError> {
         subscriptions::changes_since(self, tenant, version)
             .await
-            .map(Some)
             .map_err(|fault| fault.during("changes_since"))
     }
 }
@@ -105,6 +110,26 @@ impl DeliveryStore for SqliteStore {
 
     async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
         self.writer.run("cancel_deleted", move |tx| deletion::cancel_deleted(tx, limit).boxed()).await
+    }
+
+    async fn expire(&self, which: Expire, limit: u32) -> Result<Expired, BackendError> {
+        expire::expire(self, which, limit).await
+    }
+
+    async fn of_event(&self, tenant: &Tenant, event: EventId) -> Result<Option<OfEvent>, BackendError> {
+        whole::of_event(self, tenant, event).await.map_err(|fault| fault.during("of_event"))
+    }
+
+    async fn add_deliveries(
+        &self,
+        event: EventId,
+        deliveries: &[NewDelivery],
+        config_version: ConfigVersion,
+    ) -> Result<Added, BackendError> {
+        let deliveries = deliveries.to_vec();
+        self.writer
+            .run("add_deliveries", move |tx| whole::add(tx, event, deliveries, config_version).boxed())
+            .await
     }
 
     /// Nothing: the queue is in the same file and misses no job.

@@ -13,7 +13,7 @@ use webhook_core::model::Attempt;
 use webhook_core::queue::Hold;
 use webhook_core::store::{Record, Recorded};
 
-use super::{deletion, insert, turns};
+use super::{chains, deletion, insert, turns};
 use crate::codec::{self, micros, signed};
 use crate::error::Fault;
 use crate::lanes::URGENT;
@@ -78,6 +78,8 @@ struct Changed {
     event: i64,
     lane: LaneId,
     turn: Option<i64>,
+    /// Behind an earlier one of its key.
+    waits: bool,
     next_attempt_at: Option<i64>,
     finished_at: Option<i64>,
 }
@@ -89,6 +91,11 @@ pub(super) async fn record(tx: &mut Tx<'_>, results: Vec<Record>) -> Result<Vec<
         }
         tx.start_again().await?;
     }
+    apply(tx, &results).await
+}
+
+/// Commits results of any kind, as part of the transaction.
+pub(super) async fn apply(tx: &mut Tx<'_>, results: &[Record]) -> Result<Vec<Recorded>, Fault> {
     tx.begin().await?;
     let mut answers: Vec<Option<Recorded>> = (0..results.len()).map(|_| None).collect();
     let mut left: Vec<usize> = (0..results.len()).collect();
@@ -97,7 +104,7 @@ pub(super) async fn record(tx: &mut Tx<'_>, results: Vec<Record>) -> Result<Vec<
         let mut seen = HashSet::with_capacity(left.len());
         let (now, later): (Vec<usize>, Vec<usize>) =
             left.into_iter().partition(|index| seen.insert(results[*index].id));
-        for (index, answer) in batch(tx, &results, &now).await? {
+        for (index, answer) in batch(tx, results, &now).await? {
             answers[index] = Some(answer);
         }
         left = later;
@@ -127,6 +134,8 @@ async fn batch(
             None => stale.push((*index, record)),
         }
     }
+    see_who_waits(tx, &mut applied).await?;
+    chains::start(tx, applied.iter().map(|(_, record, _)| *record)).await?;
     let attempts: Vec<&Attempt> = applied.iter().flat_map(|(_, record, _)| &record.attempts).collect();
     add_attempts(tx, &attempts).await?;
     let mut answers = stands(tx, &stale).await?;
@@ -166,12 +175,24 @@ async fn change(
                 event: codec::int(row, "event")?,
                 lane: codec::lane_id(row, "subscription")?,
                 turn: codec::optional(row, "turn")?,
+                waits: false,
                 next_attempt_at: codec::optional(row, "next_attempt_at")?,
                 finished_at: codec::optional(row, "finished_at")?,
             };
             Ok((codec::delivery_id(row, "id")?, change))
         })
         .collect()
+}
+
+async fn see_who_waits(tx: &mut Tx<'_>, applied: &mut [(usize, &Record, Changed)]) -> Result<(), Fault> {
+    let in_line = |change: &Changed| change.turn.is_some() && change.finished_at.is_none();
+    let ids: Vec<DeliveryId> =
+        applied.iter().filter(|(_, _, change)| in_line(change)).map(|(_, record, _)| record.id).collect();
+    let heads = turns::heads(tx, &ids).await?;
+    for (_, record, change) in applied {
+        change.waits = in_line(change) && !heads.contains(&record.id);
+    }
+    Ok(())
 }
 
 fn bind_change<'q>(row: &mut Row<'q>, record: &'q Record, now: i64) {
@@ -244,6 +265,7 @@ fn are_plain(tx: &Tx<'_>, results: &[Record]) -> bool {
             && next_is_plain
             && record.state.request.is_none()
             && record.attempts.len() == 1
+            && record.new_chain.is_none()
     };
     Fused::<4>::suits(&[results.len()])
         && results.iter().all(|record| is_plain(record) && ids.insert(record.id))
@@ -376,11 +398,10 @@ enum Due {
 }
 
 fn due(now: i64, record: &Record, change: &Changed) -> Due {
-    let waits = change.turn.is_some() && change.next_attempt_at.is_none();
     match (change.finished_at.is_some(), record.state.request.is_some()) {
         (true, false) => Due::Never,
         (true, true) => Due::At(URGENT),
-        (false, _) if waits => Due::Waiting,
+        (false, _) if change.waits => Due::Waiting,
         (false, true) => Due::At(URGENT),
         (false, false) => Due::At(change.next_attempt_at.unwrap_or(now)),
     }

@@ -228,7 +228,7 @@ pub(super) async fn changes_since(
     store: &SqliteStore,
     tenant: &Tenant,
     since: ConfigVersion,
-) -> Result<Changes, Fault> {
+) -> Result<Option<Changes>, Fault> {
     let (version, rows) = with_version(
         store,
         tenant,
@@ -238,6 +238,10 @@ pub(super) async fn changes_since(
         since,
     )
     .await?;
+    if since > version {
+        // There never was such a version: what its holder knows is of another file.
+        return Ok(None);
+    }
     let mut changes = Changes { version, changed: Vec::new(), deleted: Vec::new() };
     for row in &rows {
         if codec::optional::<i64>(row, "deleted_at")?.is_some() {
@@ -246,7 +250,7 @@ pub(super) async fn changes_since(
             changes.changed.push(codec::subscription(row)?);
         }
     }
-    Ok(changes)
+    Ok(Some(changes))
 }
 
 /// The version and the rows as of one moment, by one statement.

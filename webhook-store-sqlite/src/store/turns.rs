@@ -5,6 +5,8 @@
 //! reopened meanwhile; only a key without a head gets one, and then the lowest. A partial unique index makes
 //! two heads impossible.
 
+use std::collections::HashSet;
+
 use webhook_core::id::{DeliveryId, SubscriptionId};
 
 use crate::codec;
@@ -41,16 +43,21 @@ static PROMOTE: Bulk = Bulk::new(
      ) RETURNING delivery",
 );
 static HEADS: Bulk = Bulk::new(
-    "SELECT d.id, d.subscription, d.request, e.deliver_at
+    "SELECT d.id, d.subscription, d.request, d.next_attempt_at
      FROM (VALUES ",
     1,
-    ") v CROSS JOIN webhooks_deliveries d ON d.id = v.column1 JOIN webhooks_events e ON e.seq = d.event",
+    ") v CROSS JOIN webhooks_deliveries d ON d.id = v.column1",
 );
-static DUE: Bulk = Bulk::new(
-    "UPDATE webhooks_deliveries AS d SET next_attempt_at = v.column2 FROM (VALUES ",
-    2,
-    ") v WHERE d.id = v.column1",
-);
+static WHOSE_TURN: Bulk =
+    Bulk::new("SELECT delivery FROM webhooks_turns WHERE head = 1 AND delivery IN (", 1, ")");
+/// Whether the delivery `d` waits behind another one of its key.
+macro_rules! waiting {
+    () => {
+        "(d.turn IS NOT NULL AND d.finished_at IS NULL AND NOT EXISTS (
+             SELECT 1 FROM webhooks_turns t WHERE t.delivery = d.id AND t.head = 1))"
+    };
+}
+pub(super) use waiting;
 
 /// A delivery that takes its place in the line.
 #[derive(Debug)]
@@ -118,11 +125,17 @@ pub(super) async fn reopen(
     }
     let heads = promote(tx, keys).await?;
     waiting.retain(|id| heads.iter().all(|head| head.id != *id));
-    DUE.run(tx.conn, &waiting, |row, id| {
-        row.add(&id.as_bytes()[..]).add(None::<i64>);
-    })
-    .await?;
     Ok((heads, waiting))
+}
+
+/// Those of these deliveries whose turn it is.
+pub(super) async fn heads(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, Fault> {
+    let rows = WHOSE_TURN
+        .fetch(tx.conn, ids, |row, id| {
+            row.add(&id.as_bytes()[..]);
+        })
+        .await?;
+    rows.iter().map(|row| codec::delivery_id(row, "delivery")).collect()
 }
 
 /// Makes the lowest of each key its head, unless it has one.
@@ -144,22 +157,15 @@ async fn promote(tx: &mut Tx<'_>, mut keys: Vec<Key>) -> Result<Vec<Head>, Fault
         })
         .await?;
     let mut heads = Vec::with_capacity(rows.len());
-    let mut shown = Vec::with_capacity(rows.len());
     for row in &rows {
-        let at = codec::optional::<i64>(row, "deliver_at")?.map_or(tx.now, |at| at.max(tx.now));
+        let at = codec::optional::<i64>(row, "next_attempt_at")?.map_or(tx.now, |at| at.max(tx.now));
         let asked = codec::optional::<&str>(row, "request")?.is_some();
-        let head = Head {
+        heads.push(Head {
             id: codec::delivery_id(row, "id")?,
             lane: codec::lane_id(row, "subscription")?,
             due: if asked { URGENT } else { at },
-        };
-        shown.push((head.id, if asked { tx.now } else { at }));
-        heads.push(head);
+        });
     }
-    DUE.run(tx.conn, &shown, |row, (id, at)| {
-        row.add(&id.as_bytes()[..]).add(*at);
-    })
-    .await?;
     // In the order of publishing, as their jobs are to be.
     heads.sort_unstable_by_key(|head| head.id);
     Ok(heads)

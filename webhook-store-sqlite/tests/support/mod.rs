@@ -1,7 +1,5 @@
 //! What the tests share: a clock that they move, a store on a file of its own, things to store in it, and the
 //! checks that hold whatever happened.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of what is shared")]
 
 use std::collections::BTreeMap;
@@ -27,6 +25,8 @@ use webhook_store_sqlite::{SqliteOptions, SqliteStore, sqlx};
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const MAX_IN_FLIGHT: u32 = 64;
+/// A delivery may be given up so long after the start of its chain.
+pub const GIVE_UP: Duration = Duration::from_secs(3600);
 
 pub struct Fixture {
     pub store: SqliteStore,
@@ -149,6 +149,7 @@ impl Fixture {
             attempts: Vec::new(),
             state: step.state,
             next: step.next,
+            new_chain: None,
         };
         self.store.record(&[record]).await.unwrap().remove(0)
     }
@@ -324,7 +325,12 @@ pub fn insert_of(event: Event, to: &[&Arc<Subscription>], config_version: Config
         event: Arc::new(event),
         deliveries: to
             .iter()
-            .map(|s| NewDelivery { id: DeliveryId::new(), subscription_id: s.id, ordered: s.ordered })
+            .map(|s| NewDelivery {
+                id: DeliveryId::new(),
+                subscription_id: s.id,
+                ordered: s.ordered,
+                give_up_after: GIVE_UP,
+            })
             .collect(),
         config_version,
         fingerprint: [7; 32],
@@ -415,6 +421,7 @@ pub fn result(loaded: &Loaded, lease: &Lease, ending: &Ending, effect: Effect) -
         attempts: vec![row(loaded, lease.id, lease.token, step.number.unwrap(), &ending)],
         state: step.state,
         next: step.next,
+        new_chain: None,
     }
 }
 

@@ -51,6 +51,12 @@ fn retention_zero_keeps_everything() {
 }
 
 #[test]
+fn max_age_zero_never_expires_anything() {
+    let config = read(&ServeFlags::default(), &[("WEBHOOK_MAX_AGE", "0")]).unwrap();
+    assert_eq!(config.max_age, None);
+}
+
+#[test]
 fn an_error_names_flag_variable_value_and_what_is_accepted() {
     let error = read(&ServeFlags::default(), &[("WEBHOOK_CONCURRENCY", "many")]).unwrap_err();
     assert_eq!(

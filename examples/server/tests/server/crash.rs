@@ -158,6 +158,13 @@ async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
     assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
     finish(tasks).await;
     assert!(publishers.acknowledged() < EVENTS, "it was not stopped in the middle");
+    let beside: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let is_part = |name: &&std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        name.ends_with("-wal") || name.ends_with("-shm")
+    };
+    assert_eq!(beside.iter().find(is_part), None, "the file cannot be copied by itself");
 
     let mut server = serve(&directory);
     let api = Api::new(server.url());

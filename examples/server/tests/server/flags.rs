@@ -32,6 +32,7 @@ fn a_bad_value_is_one_line_that_names_flag_value_and_what_is_accepted() {
         ("--retry", "exponential:10s", "attempts=7"),
         ("--lease", "1ms", "from 100ms to"),
         ("--retention", "3 days", "0 to keep everything"),
+        ("--max-age", "soon", "0 for never"),
         ("--max-payload", "1M", "KiB"),
         ("--max-payload", "0", "from 1 byte to"),
         ("--migrate", "no", "true or false"),

@@ -8,14 +8,19 @@ use webhook_core::id::DeliveryId;
 use webhook_core::model::{Delivery, DeliveryStatus, Tenant};
 use webhook_core::store::{DeliveryFilter, Page, PageRequest};
 
+use super::super::turns;
 use super::query::{Conditions, Statement, Value, page};
 use crate::codec;
 use crate::error::Fault;
 use crate::open::SqliteStore;
 
-const COLUMNS: &str = "d.*, e.id AS event_id, e.event_type, e.tenant, e.deliver_at,
+const COLUMNS: &str = concat!(
+    "d.*, ",
+    turns::waiting!(),
+    " AS waiting, e.id AS event_id, e.event_type, e.tenant, e.deliver_at,
     s.status AS subscription_status, l.parked_until, l.permit_at, l.rate_requests,
-    EXISTS (SELECT 1 FROM webhooks_jobs w WHERE w.id = d.id AND w.leased = 1) AS leased";
+    EXISTS (SELECT 1 FROM webhooks_jobs w WHERE w.id = d.id AND w.leased = 1) AS leased"
+);
 const WITH: &str = "CROSS JOIN webhooks_events e ON e.seq = d.event
     LEFT JOIN webhooks_subscriptions s ON s.id = d.subscription
     LEFT JOIN webhooks_lanes l ON l.lane = d.subscription";
@@ -81,7 +86,7 @@ pub(super) fn statements(filter: &DeliveryFilter, request: PageRequest<DeliveryI
     }
 }
 
-fn conditions(filter: &DeliveryFilter) -> Conditions {
+pub(super) fn conditions(filter: &DeliveryFilter) -> Conditions {
     let mut c = Conditions::default();
     if let Some(event) = filter.event_id {
         c.and(

@@ -8,6 +8,7 @@ mod attempts;
 mod deliveries;
 mod events;
 mod query;
+pub(super) mod replay;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,0 +1,116 @@
+//! Sweeping over deliveries: ending what is not to go on, and finding what the queue must hold and what may go.
+
+use std::time::Duration;
+
+use super::store::{DeliveryRow, EventRow, Tables};
+use crate::id::{DeliveryId, EventId, LaneId};
+use crate::lifecycle::{Input, step};
+use crate::model::StatusReason;
+use crate::retry::RetryPolicy;
+use crate::store::{Expire, Expired, Owed};
+use crate::time::Timestamp;
+
+impl Tables {
+    pub(super) fn cancel_deleted(&mut self, limit: u32, now: Timestamp) -> u64 {
+        if self.deleting.is_empty() {
+            return 0;
+        }
+        let unfinished = |id: &&DeliveryId| {
+            self.deliveries.get(id).is_some_and(|row| {
+                self.deleting.contains(&row.subscription_id) && !row.state.status.is_finished()
+            })
+        };
+        let batch: Vec<DeliveryId> =
+            self.open.iter().filter(unfinished).take(limit as usize).copied().collect();
+        // All of a line end together, so whoever becomes its head by this is not to be told.
+        self.end(&batch, &Input::Cancel(StatusReason::SubscriptionDeleted), now);
+        if batch.len() < limit as usize {
+            self.deleting.clear();
+        }
+        batch.len() as u64
+    }
+
+    /// Ends what may be given up: those that are over their chain's time if their lane is hopeless, or over
+    /// the age that nothing unfinished may reach.
+    pub(super) fn expire(&mut self, which: Expire, limit: u32, now: Timestamp) -> Expired {
+        let is_over = |row: &DeliveryRow| match which {
+            Expire::Lane(lane) => row.subscription_id == lane && row.chain.give_up_at <= now,
+            Expire::OlderThan(age) => row.chain.start.after(age) < now,
+        };
+        let unfinished = |id: &&DeliveryId| {
+            self.deliveries.get(id).is_some_and(|row| !row.state.status.is_finished() && is_over(row))
+        };
+        let batch: Vec<DeliveryId> =
+            self.open.iter().filter(unfinished).take(limit as usize).copied().collect();
+        Expired { count: batch.len() as u64, released: self.end(&batch, &Input::Expire, now) }
+    }
+
+    /// Ends unfinished deliveries. Returns those that became the heads of their ordering keys by it and have
+    /// not ended themselves.
+    fn end(&mut self, batch: &[DeliveryId], by: &Input<'_>, now: Timestamp) -> Vec<(DeliveryId, LaneId)> {
+        let mut released = Vec::new();
+        for id in batch {
+            let Some(row) = self.deliveries.get(id) else { continue };
+            if let Ok(step) = step(&row.state, by, &NoRetries, 0.0) {
+                released.extend(self.apply(*id, &step.state, step.next, now));
+            }
+        }
+        released.retain(|(id, _)| !batch.contains(id));
+        released
+    }
+
+    pub(super) fn owed(&self, id: DeliveryId, now: Timestamp) -> Option<Owed> {
+        let row = self.deliveries.get(&id).filter(|row| !self.is_waiting(id, row))?;
+        let subscription = self.subscription(row.subscription_id)?;
+        Some(Owed {
+            id,
+            lane: row.subscription_id,
+            wait: row.due(now)?.since(now),
+            lane_version: subscription.version,
+            urgent: row.state.request.is_some(),
+        })
+    }
+
+    pub(super) fn prune(&mut self, retention: Duration, limit: u32, now: Timestamp) -> u64 {
+        self.keys.retain(|_, key| key.is_live(now));
+        let old = |row: &EventRow| self.finished_at(row).is_some_and(|end| end.after(retention) <= now);
+        let events = self.events.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id);
+        let batch: Vec<EventId> = events.take(limit as usize).collect();
+        for id in &batch {
+            let Some(event) = self.events.remove(id) else { continue };
+            for delivery in event.deliveries.iter().filter_map(|id| self.deliveries.remove(id)) {
+                for attempt in delivery.attempts {
+                    self.attempts.remove(&attempt);
+                }
+            }
+        }
+        batch.len() as u64
+    }
+
+    /// When the last of an event's deliveries ended; `None` while one has not, or has an attempt to make.
+    fn finished_at(&self, event: &EventRow) -> Option<Timestamp> {
+        let mut rows = event.deliveries.iter().filter_map(|id| Some((id, self.deliveries.get(id)?)));
+        rows.try_fold(event.created_at, |latest, (id, row)| {
+            let forced = self.open.contains(id) && self.subscription(row.subscription_id).is_some();
+            Some(latest.max(row.finished_at.filter(|_| !forced)?))
+        })
+    }
+}
+
+/// Cancelling and expiring ask for no policy.
+#[derive(Debug)]
+struct NoRetries;
+
+impl RetryPolicy for NoRetries {
+    fn wait(&self, _failed: u32, _sample: f64) -> Option<Duration> {
+        None
+    }
+
+    fn span(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::ZERO
+    }
+}
