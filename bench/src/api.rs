@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::http1::Connection;
 
+/// Whose the subscriptions are that name nobody.
+pub(crate) const DEFAULT_TENANT: &str = "default";
+
 #[derive(Debug)]
 pub(crate) struct Api {
     address: SocketAddr,
@@ -29,7 +32,21 @@ impl Api {
             "event_types": [event_type],
             "retry": {"schedule": ["1s", "1s", "1s"]},
         });
-        let created = self.call("POST", "/subscriptions", Some(&body)).await?;
+        self.create(&body).await
+    }
+
+    /// Creates a subscription of a tenant, with the server's own retry policy, and returns its id.
+    pub(crate) async fn subscribe_of(
+        &mut self,
+        tenant: &str,
+        target: &str,
+        event_type: &str,
+    ) -> Result<String, Failure> {
+        self.create(&json!({"tenant": tenant, "target_url": target, "event_types": [event_type]})).await
+    }
+
+    async fn create(&mut self, subscription: &Value) -> Result<String, Failure> {
+        let created = self.call("POST", "/subscriptions", Some(subscription)).await?;
         let id = created.get("id").and_then(Value::as_str);
         id.map(str::to_owned).ok_or_else(|| format!("a subscription without an id: {created}"))
     }
@@ -39,8 +56,10 @@ impl Api {
     }
 
     /// Whether a delivery of the subscription is not finished in the store.
-    pub(crate) async fn has_unfinished(&mut self, subscription: &str) -> Result<bool, Failure> {
-        let path = format!("/subscriptions/{subscription}/deliveries?status=pending,retrying&limit=1");
+    pub(crate) async fn has_unfinished(&mut self, tenant: &str, subscription: &str) -> Result<bool, Failure> {
+        let path = format!(
+            "/subscriptions/{subscription}/deliveries?tenant={tenant}&status=pending,retrying&limit=1"
+        );
         let page = self.call("GET", &path, None).await?;
         let rows = page.get("data").and_then(Value::as_array);
         rows.map(|rows| !rows.is_empty()).ok_or_else(|| format!("a list without `data`: {page}"))

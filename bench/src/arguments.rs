@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::isolation::disturbance::Phase;
 use crate::setting::Setting;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,11 @@ pub(crate) struct Arguments {
     /// For one run, from the first measured request to the last delivery settled.
     pub(crate) deadline: Duration,
     pub(crate) quick: bool,
+    /// Measure isolation and nothing else.
+    pub(crate) isolation: bool,
+    /// Of isolation.
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) phase_seconds: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +47,12 @@ Usage: webhook-bench --server PATH [OPTIONS]
   --deadline SECONDS  for one run (default 120, 1 to 3600)
   --quick             one round of 2000 events: to see that it works, not to quote
 
+What a healthy subscription feels of its neighbours, in place of the settings:
+
+  --isolation         measure that; --settings, --events and --max-in-flight mean nothing to it
+  --phases A,B,…      which phases (default: all; `alone` is measured in any case)
+  --seconds N         of a phase (default 30, 10 with --quick, 5 to 600)
+
 ";
 
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, String> {
@@ -53,16 +65,24 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
         max_in_flight: 512,
         deadline: Duration::from_secs(120),
         quick: false,
+        isolation: false,
+        phases: Phase::ALL.to_vec(),
+        phase_seconds: 30,
     };
     let mut arguments = arguments;
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
-            "--help" | "-h" => return Ok(Parsed::Help(format!("{HELP}{}", Setting::list()))),
+            "--help" | "-h" => {
+                return Ok(Parsed::Help(format!("{HELP}{}\n{}", Setting::list(), Phase::list())));
+            }
             "--quick" => {
                 parsed.quick = true;
-                (parsed.runs, parsed.events) = (1, 2_000);
+                (parsed.runs, parsed.events, parsed.phase_seconds) = (1, 2_000, 10);
             }
+            "--isolation" => parsed.isolation = true,
+            "--phases" => parsed.phases = phases(&value()?)?,
+            "--seconds" => parsed.phase_seconds = bounded(&flag, &value()?, 5, 600)?,
             "--server" => parsed.server = Some(PathBuf::from(value()?)),
             "--settings" => match value()?.as_str() {
                 "help" => return Ok(Parsed::Help(Setting::list())),
@@ -100,6 +120,18 @@ fn settings(names: &str) -> Result<Vec<Setting>, String> {
     Ok(named?.into_iter().filter(|setting| !Setting::LIMITS.contains(setting)).collect())
 }
 
+fn phases(names: &str) -> Result<Vec<Phase>, String> {
+    // Without it there is nothing to compare with.
+    let mut phases = vec![Phase::Alone];
+    for name in names.split(',').map(str::trim) {
+        let phase = Phase::named(name).ok_or_else(|| format!("--phases: no `{name}`; --help lists them"))?;
+        if !phases.contains(&phase) {
+            phases.push(phase);
+        }
+    }
+    Ok(phases)
+}
+
 fn bounded<T>(flag: &str, value: &str, least: T, most: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
@@ -135,6 +167,14 @@ mod tests {
         assert!(parsed("--server x --events many").is_err());
         assert!(parsed("--server x --settings one,two").is_err());
         assert!(parsed("--server").is_err());
+    }
+
+    #[test]
+    fn a_phase_is_never_measured_without_the_healthy_one_alone() {
+        let arguments = run("--server x --isolation --phases dead,burst,dead");
+        assert_eq!(arguments.phases, [Phase::Alone, Phase::Dead, Phase::Burst]);
+        assert!(parsed("--server x --isolation --phases all").is_err());
+        assert!(parsed("--isolation").is_err());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Load {
     /// Requests a second over all connections; none: as fast as they are answered.
     pub(crate) pace: Option<u32>,
     pub(crate) event_type: &'static str,
+    /// None: the server's default one.
+    pub(crate) tenant: Option<&'static str>,
 }
 
 impl Shape {
@@ -134,6 +136,10 @@ impl Load {
         let event = |number: usize, out: &mut Vec<u8>| {
             out.extend_from_slice(b"{\"event_type\":\"");
             out.extend_from_slice(self.event_type.as_bytes());
+            if let Some(tenant) = self.tenant {
+                out.extend_from_slice(b"\",\"tenant\":\"");
+                out.extend_from_slice(tenant.as_bytes());
+            }
             out.extend_from_slice(b"\",\"payload\":");
             payload::write(number, sent, out);
             out.push(b'}');
@@ -170,11 +176,13 @@ mod tests {
             concurrency: 1,
             pace: None,
             event_type: "bench.event",
+            tenant: Some("other"),
         };
         let mut body = Vec::new();
         load.write_body(5, 3, 1, &mut body);
         let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(value["events"].as_array().map(Vec::len), Some(3));
+        assert_eq!(value["events"][0]["tenant"], "other");
         assert_eq!(value["events"][2]["payload"]["number"], "00000000000000000007");
     }
 }

@@ -20,12 +20,14 @@
 //! | [`api`] | the few calls of the server's API that a run needs |
 //! | [`setting`] | what is measured, and one run of it |
 //! | [`report`] | medians and the tables |
+//! | [`isolation`] | what a healthy subscription feels of bad neighbours |
 
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod api;
 mod arguments;
 mod http1;
+mod isolation;
 mod load;
 mod ordinary;
 mod payload;
@@ -63,6 +65,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if arguments.isolation {
+        return runtime.block_on(isolation::measure(&arguments));
+    }
     runtime.block_on(measure(&arguments))
 }
 

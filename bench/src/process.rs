@@ -33,6 +33,9 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on a free port and returns once it says where it listens. Blocks.
     pub(crate) fn start(binary: &Path, options: &[String]) -> Result<Self, Failure> {
+        // It runs in a directory of its own, where a relative path would lead elsewhere.
+        let binary = &std::path::absolute(binary)
+            .map_err(|error| format!("cannot resolve {}: {error}", binary.display()))?;
         let beside = binary.parent().unwrap_or_else(|| Path::new("."));
         let directory = tempfile::Builder::new()
             .prefix("webhook-bench-")

@@ -139,7 +139,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn median(figures: &[f64]) -> Option<f64> {
+pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -151,7 +151,7 @@ fn median(figures: &[f64]) -> Option<f64> {
 }
 
 /// Of sorted figures, by the nearest rank; 0 of none.
-fn percentile(sorted: &[u64], share: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[u64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil();
     #[allow(
         clippy::cast_possible_truncation,
@@ -166,12 +166,12 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-fn number(figure: Option<f64>, digits: usize) -> String {
+pub(crate) fn number(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
 }
 
 /// Nanoseconds as milliseconds.
-fn milliseconds(nanoseconds: Option<f64>) -> String {
+pub(crate) fn milliseconds(nanoseconds: Option<f64>) -> String {
     number(nanoseconds.map(|nanoseconds| nanoseconds / 1e6), 2)
 }
 
@@ -189,7 +189,7 @@ fn rate(figure: Option<f64>) -> String {
 }
 
 /// Date, processor, memory and kernel: without them a figure means nothing.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let processors = read("/proc/cpuinfo");
     let model = processors

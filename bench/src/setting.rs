@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api::Api;
+use crate::api::{Api, DEFAULT_TENANT};
 use crate::arguments::Arguments;
 use crate::load::{Load, Shape};
 use crate::ordinary;
@@ -250,6 +250,7 @@ async fn load(plan: &Plan, arguments: &Arguments, server: Option<&mut Server>) -
         concurrency: arguments.concurrency,
         pace: None,
         event_type: EVENT,
+        tenant: None,
     };
     let until = Instant::now() + arguments.deadline;
     whole.run().await?;
@@ -257,7 +258,7 @@ async fn load(plan: &Plan, arguments: &Arguments, server: Option<&mut Server>) -
     if tally.arrived() < tally.warm_up_deliveries() {
         return Err(format!("only {} deliveries of the warm-up arrived", tally.arrived()));
     }
-    settled(&subscriptions, to, until).await?;
+    settled(DEFAULT_TENANT, &subscriptions, to, until).await?;
 
     let until = Instant::now() + arguments.deadline;
     let server_before = server.as_ref().map(|server| server.process().cpu()).transpose()?;
@@ -268,7 +269,7 @@ async fn load(plan: &Plan, arguments: &Arguments, server: Option<&mut Server>) -
         .await
         .map_err(|_| format!("the load was not acknowledged within {:?}", arguments.deadline))??;
     arrival(&tally, tally.expected(), until, server.as_deref_mut()).await?;
-    let unsettled = !settled(&subscriptions, to, until).await?;
+    let unsettled = !settled(DEFAULT_TENANT, &subscriptions, to, until).await?;
     let own_cpu = Process::OWN.cpu()?.saturating_sub(own_before);
     let mut loaded = Loaded::new(plan, &tally, started, acknowledged, own_cpu);
     loaded.unsettled = unsettled;
@@ -299,12 +300,13 @@ async fn publish_waiting(
         concurrency: 4,
         pace: None,
         event_type: WAITING,
+        tenant: None,
     };
     load.run().await.map(drop)
 }
 
 /// Waits until so many deliveries arrived, or the deadline; the caller sees by the count which it was.
-async fn arrival(
+pub(crate) async fn arrival(
     tally: &Tally,
     deliveries: usize,
     until: Instant,
@@ -321,8 +323,9 @@ async fn arrival(
     Ok(())
 }
 
-/// Waits until the store holds no unfinished delivery of these subscriptions; false at the deadline.
-async fn settled(
+/// Waits until the store holds no unfinished delivery of these subscriptions of a tenant; false at the deadline.
+pub(crate) async fn settled(
+    tenant: &str,
     subscriptions: &[String],
     server: std::net::SocketAddr,
     until: Instant,
@@ -332,7 +335,7 @@ async fn settled(
     }
     let mut api = Api::open(server).await?;
     for subscription in subscriptions {
-        while api.has_unfinished(subscription).await? {
+        while api.has_unfinished(tenant, subscription).await? {
             if Instant::now() >= until {
                 return Ok(false);
             }

@@ -106,6 +106,9 @@ impl SqliteStore {
         // The last connection to close is the one that tidies up, and one that reads cannot.
         let closing = tokio::spawn(async move {
             readers.close().await;
+            // A connection that was on its way back when the pool began to close is idle only now: sqlx 0.8
+            // waits for it and forgets to close it.
+            readers.close().await;
             writer.close().await;
         });
         // It fails only when the runtime is being shut down, which closes everything too.
@@ -134,8 +137,6 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         // A batch's rows cross to the caller without making SQLite's thread wait for it.
         .row_buffer_size(1024)
         .pragma("cache_size", "-16384")
-        .pragma("page_size", std::env::var("PG").unwrap_or("4096".into()))
-        .pragma("wal_autocheckpoint", std::env::var("AC").unwrap_or("1000".into()))
         .pragma("temp_store", "memory")
         // Without it, an update from a list of rows never scans its table to look each row up in the list:
         // 237 µs a row at 256 rows, measured, and growing with the table.

@@ -5,15 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 use webhook_conformance::{Fixture, Missing, QueueFixture, StoreFixture};
 use webhook_core::model::NewEvent;
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
 use webhook_core::testing::ManualClock;
-use webhook_store_sqlite::sqlx::sqlite::SqliteConnectOptions;
-use webhook_store_sqlite::sqlx::{ConnectOptions as _, Connection as _};
-use webhook_store_sqlite::{SqliteOptions, SqliteStore};
+use webhook_core::time::Clock as _;
+use webhook_store_sqlite::{SqliteOptions, SqliteStore, sqlx};
 
 struct File {
     store: SqliteStore,
@@ -52,15 +53,18 @@ impl StoreFixture for File {
 
     async fn publish_later(&self, event: NewEvent) {
         let options = SqliteConnectOptions::new().filename(self.directory.path().join("webhooks.db"));
-        let runtime = tokio::runtime::Handle::current();
-        let insert = move || {
-            runtime.block_on(async {
-                let mut application = options.connect().await.unwrap();
-                SqliteStore::publish_in(&mut application, event).await.unwrap();
-                application.close().await.unwrap();
-            });
-        };
-        tokio::task::spawn_blocking(insert).await.unwrap();
+        let mut application = options.connect().await.unwrap();
+        let mut tx = application.begin().await.unwrap();
+        let id = SqliteStore::publish_in(&mut tx, event).await.unwrap();
+        // SQLite stamps the row by the machine's clock, which is not the one that these tests move.
+        sqlx::query("UPDATE webhooks_inbox SET created_at = ? WHERE id = ?")
+            .bind(self.clock.now().as_micros())
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        application.close().await.unwrap();
     }
 }
 

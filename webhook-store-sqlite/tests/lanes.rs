@@ -1,5 +1,7 @@
 //! Lanes: turns, limits, strikes, parking, rates, leases. Promise 13 unless said otherwise.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod support;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! What `insert` owes: durability, duplicates, versions, hand-off.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod support;
 
 use std::time::Duration;
@@ -284,7 +286,7 @@ async fn a_batch_of_any_size_is_stored_whole() {
             .collect();
         let answers = f.store.insert(&inserts, Some(&hand_off(10))).await.unwrap();
         assert!(answers.iter().all(|answer| matches!(answer, Inserted::Stored { .. })));
-        stored += inserts.iter().map(|insert| insert.deliveries.len() as i64).sum::<i64>();
+        stored += inserts.iter().map(|insert| i64::try_from(insert.deliveries.len()).unwrap()).sum::<i64>();
         assert_eq!(f.count("deliveries").await, stored);
         assert_eq!(f.count("jobs").await, stored);
     }

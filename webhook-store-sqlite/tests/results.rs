@@ -1,5 +1,7 @@
 //! What `record` owes: fences, rows, jobs.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod support;
 
 use std::time::Duration;

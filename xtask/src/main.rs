@@ -38,7 +38,7 @@ Usage: cargo xtask VERB [OPTIONS]
   test         set up and run all tests of the workspace, doctests included
   test-online  the tests that need a package registry (npm): every example payload that GitHub documents,
                through a running server
-  verify       check the tree, change nothing: format, clippy, rustdoc, who may depend on whom, promises cited,
+  verify       check the tree, change nothing: format, clippy, rustdoc, who may depend on whom, promises and tests cited,
                sources, Markdown links, .ci/run, dependencies
   fix          rustfmt and the fixes that clippy is sure of
   bench        release build, then deliveries a second, CPU and latencies against the raw limit of this machine

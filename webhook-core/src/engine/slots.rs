@@ -216,14 +216,15 @@ impl Slots {
         }
     }
 
-    /// The lanes that are not to be served now: those in the second pool, while it is over half full.
+    /// The lanes that are not to be served now: those with an attempt over a second, while such attempts fill
+    /// more than half of the second pool. Those that found no place there and hold their slots count too.
     pub(super) fn avoid(&self) -> Vec<LaneId> {
         let state = lock(&self.state);
         if state.second_free * 2 >= state.second {
             return Vec::new();
         }
-        let mut lanes: Vec<_> =
-            state.in_flight.values().filter(|running| running.overdue).map(|running| running.lane).collect();
+        let over = |running: &&InFlight| running.overdue || running.since.elapsed() > FAST;
+        let mut lanes: Vec<_> = state.in_flight.values().filter(over).map(|running| running.lane).collect();
         lanes.sort_unstable();
         lanes.dedup();
         lanes

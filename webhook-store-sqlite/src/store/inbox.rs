@@ -15,6 +15,7 @@ use webhook_core::error::BackendError;
 use webhook_core::id::EventId;
 use webhook_core::model::Tenant;
 use webhook_core::store::{Inbox, InboxEvent, InboxId, InboxOutcome, Page, PageRequest, RejectedEvent};
+use webhook_core::time::Timestamp;
 
 use crate::codec;
 use crate::error::Fault;
@@ -96,7 +97,7 @@ impl SqliteStore {
         .bind(event.payload.to_vec())
         .bind(event.content_type.to_string())
         .bind(event.ordering_key)
-        .bind(event.deliver_at.map(|at| at.as_micros()))
+        .bind(event.deliver_at.map(Timestamp::as_micros))
         .bind(event.idempotency_key)
         .execute(conn)
         .await

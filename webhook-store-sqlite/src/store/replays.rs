@@ -11,10 +11,11 @@ use futures::FutureExt as _;
 use sqlx::sqlite::SqliteRow;
 use webhook_core::error::BackendError;
 use webhook_core::id::{DeliveryId, LaneId, ReplayId};
-use webhook_core::model::{DeliveryStatus, Tenant};
+use webhook_core::model::{DeliveryStatus, EventType, Tenant};
 use webhook_core::store::{
     DeliveryFilter, Matched, NewReplay, Record, Recorded, Replay, ReplayPage, ReplayRecorded, ReplayStore,
 };
+use webhook_core::time::Timestamp;
 
 use super::history::replay::{Rest, count, page};
 use super::{record, turns, whole};
@@ -126,9 +127,9 @@ async fn start(tx: &mut Tx<'_>, replay: NewReplay, matched: Matched) -> Result<R
     .bind(statuses.join(","))
     .bind(filter.subscription_id.as_ref().map(|id| &id.as_bytes()[..]))
     .bind(filter.event_id.as_ref().map(|id| &id.as_bytes()[..]))
-    .bind(filter.event_type.as_ref().map(|name| name.as_str()))
-    .bind(filter.since.map(|at| at.as_micros()))
-    .bind(filter.until.map(|at| at.as_micros()))
+    .bind(filter.event_type.as_ref().map(EventType::as_str))
+    .bind(filter.since.map(Timestamp::as_micros))
+    .bind(filter.until.map(Timestamp::as_micros))
     .bind(tx.memory.last_seq())
     .bind(signed(matched.matched))
     .bind(matched.more)
