@@ -98,7 +98,8 @@ async fn changes_are_told_since_any_version() {
     let (a, b, c) = (f.subscribe().await, f.subscribe().await, f.subscribe().await);
     f.store.create(&full()).await.unwrap();
     let Changed::Done(b2) = f.store.update(&b, 1).await.unwrap() else { panic!() };
-    assert_eq!(f.store.delete(&tenant, c.id, None).await.unwrap(), Changed::Done(Arc::clone(&c)));
+    let Changed::Done(gone) = f.store.delete(&tenant, c.id, None).await.unwrap() else { panic!() };
+    assert_eq!((gone.id, gone.version), (c.id, 2), "a deletion is a change");
     let changes = f.store.changes_since(&tenant, 1).await.unwrap().unwrap();
     assert_eq!(changes, Changes { version: 5, changed: vec![Arc::clone(&b2)], deleted: vec![c.id] });
     let none = f.store.changes_since(&tenant, 5).await.unwrap().unwrap();

@@ -95,9 +95,9 @@ fn run(steps: &[Step], ports: [u16; 2]) -> Vec<String> {
     let printed = std::fs::read_to_string(output).unwrap();
     let mut rest = printed.as_str();
     let mut outputs = Vec::new();
-    for number in 0..steps.len() {
+    for (number, step) in steps.iter().enumerate() {
         let mark = format!("{MARK}{number}\n");
-        let Some(end) = rest.find(&mark) else { panic!("the tour stopped at `{}`", steps[number].command) };
+        let Some(end) = rest.find(&mark) else { panic!("the tour stopped at `{}`", step.command) };
         outputs.push(rest[..end].to_owned());
         rest = &rest[end + mark.len()..];
     }

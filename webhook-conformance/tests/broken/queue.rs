@@ -335,7 +335,7 @@ bend! { ExtendsForAnybody:
 
 bend! { SleepsThroughNewJobs:
     async fn wait(&self, _: &MemoryQueue, timeout: Duration) {
-        tokio::time::sleep(timeout).await;
+        tokio::time::sleep(timeout).await; // verify: allow(sleep): the flaw itself
     }
 }
 

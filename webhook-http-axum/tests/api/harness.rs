@@ -148,7 +148,7 @@ impl Api {
             if wanted(&last) {
                 return last;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await; // verify: allow(sleep): a poll with a deadline
         }
         panic!("{path} never became as wanted: {last}")
     }

@@ -1,10 +1,9 @@
 //! `webhook-server listen`, with signatures made by the reference implementation of Standard Webhooks.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::http::Method;
 use rustix::process::Signal;
 use standardwebhooks::Webhook;
+use webhook_core::time::{Clock as _, SystemClock};
 
 use crate::support::api::{Answer, Api};
 use crate::support::process::Process;
@@ -12,7 +11,7 @@ use crate::support::process::Process;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+    SystemClock.now().as_seconds()
 }
 
 /// Sends `body` with a signature over `signed`.
