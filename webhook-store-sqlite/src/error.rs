@@ -5,6 +5,7 @@
 //! it means for the operator; the driver's own error is the source.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use webhook_core::error::{BackendError, BackendErrorKind};
 
@@ -12,10 +13,10 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 pub(crate) const BACKEND: &str = "sqlite";
 
 /// Why an operation failed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// SQLite or its driver.
-    Sql(sqlx::Error),
+    /// SQLite or its driver. Calls that shared a transaction share its failure.
+    Sql(Arc<sqlx::Error>),
     /// A stored value that this version does not write.
     Corrupt(String),
     /// A defect of this crate.
@@ -24,7 +25,7 @@ pub(crate) enum Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
+        Self::Sql(Arc::new(error))
     }
 }
 

@@ -8,7 +8,8 @@
 //! # What it owes
 //!
 //! - It changes only inside a transaction of the writer, and follows that transaction's fate:
-//!   [`keep`](Memory::keep) after the commit, [`undo`](Memory::undo) after a rollback.
+//!   [`keep`](Memory::keep) after the commit, [`undo`](Memory::undo) after a rollback; and likewise for each
+//!   call's part of it: [`keep_call`](Memory::keep_call), [`undo_call`](Memory::undo_call).
 //! - `in_flight` of a lane is the number of its live leases, always.
 //! - `next_due` of a lane is never later than its first pending job. It may be earlier, after one was
 //!   removed; the next claim then finds nothing and sets it right.
@@ -184,17 +185,36 @@ pub(crate) struct Memory {
     turn: u64,
     default_limit: u32,
     claims: VecDeque<Token>,
-    before: Before,
+    /// How it was when the transaction began.
+    at_begin: Before,
+    /// How it was when the running call began.
+    at_call: Before,
+    /// A lane became servable in the transaction, now or at a time.
+    woken: bool,
 }
 
-/// How it was when the transaction began.
+/// How it was, where it has changed since.
 #[derive(Debug, Default)]
 struct Before {
     lanes: HashMap<LaneId, Option<Lane>>,
     leases: Vec<(DeliveryId, Option<Held>)>,
     configs: Vec<(Tenant, Option<u64>)>,
     next_seq: Option<i64>,
-    claim: Option<Token>,
+    /// What was claimed since.
+    claims: Vec<Token>,
+}
+
+impl Before {
+    /// Takes in what changed after all that it knows of.
+    fn extend(&mut self, later: Self) {
+        for (id, lane) in later.lanes {
+            self.lanes.entry(id).or_insert(lane);
+        }
+        self.leases.extend(later.leases);
+        self.configs.extend(later.configs);
+        self.next_seq = self.next_seq.or(later.next_seq);
+        self.claims.extend(later.claims);
+    }
 }
 
 impl Memory {
@@ -215,33 +235,49 @@ impl Memory {
     // -----------------------------------------------------------------------------------------------------
     // Transactions
 
-    /// The lanes that this transaction changed in what outlives a restart.
+    /// The lanes that this transaction's calls changed in what outlives a restart.
     pub(crate) fn to_be_written(&self) -> Vec<(LaneId, Durable)> {
         let changed = |(id, before): (&LaneId, &Option<Lane>)| {
             let now = &self.lanes.get(id)?.durable;
             let same = before.as_ref().is_some_and(|lane| lane.durable == *now);
             (!same).then(|| (*id, now.clone()))
         };
-        self.before.lanes.iter().filter_map(changed).collect()
+        self.at_begin.lanes.iter().filter_map(changed).collect()
+    }
+
+    /// The call is over, and the next one builds on what it did.
+    pub(crate) fn keep_call(&mut self, now: i64) {
+        let call = std::mem::take(&mut self.at_call);
+        for id in call.lanes.keys() {
+            self.woken |= self.place(*id, now);
+        }
+        self.at_begin.extend(call);
+    }
+
+    /// The call's part was rolled back.
+    pub(crate) fn undo_call(&mut self, now: i64) {
+        let call = std::mem::take(&mut self.at_call);
+        self.restore_to(call, now);
     }
 
     /// The transaction is committed. Answers whether a lane became servable, now or at a time.
-    pub(crate) fn keep(&mut self, now: i64) -> bool {
-        let before = std::mem::take(&mut self.before);
-        if let Some(claim) = before.claim {
+    pub(crate) fn keep(&mut self) -> bool {
+        for claim in std::mem::take(&mut self.at_begin).claims {
             self.claims.truncate(CLAIMS - 1);
             self.claims.push_front(claim);
         }
-        let mut woken = false;
-        for id in before.lanes.into_keys() {
-            woken |= self.place(id, now);
-        }
-        woken
+        std::mem::take(&mut self.woken)
     }
 
     /// The transaction was rolled back.
     pub(crate) fn undo(&mut self, now: i64) {
-        let before = std::mem::take(&mut self.before);
+        self.undo_call(now);
+        let begin = std::mem::take(&mut self.at_begin);
+        self.restore_to(begin, now);
+        self.woken = false;
+    }
+
+    fn restore_to(&mut self, before: Before, now: i64) {
         for (id, lane) in before.lanes {
             // The indexes are no part of what is undone: they follow.
             let place = self.lanes.get(&id).map_or(Place::Nowhere, |lane| lane.place);
@@ -284,7 +320,7 @@ impl Memory {
     /// The lane to be changed, made when there is none.
     pub(crate) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
         let lane = self.lanes.entry(id);
-        if let Entry::Vacant(slot) = self.before.lanes.entry(id) {
+        if let Entry::Vacant(slot) = self.at_call.lanes.entry(id) {
             slot.insert(match &lane {
                 Entry::Occupied(lane) => Some(lane.get().clone()),
                 Entry::Vacant(_) => None,
@@ -410,13 +446,13 @@ impl Memory {
     pub(crate) fn grant(&mut self, id: DeliveryId, held: Held) {
         self.first_end = Some(self.first_end.map_or(held.until, |first| first.min(held.until)));
         let before = self.leases.insert(id, held);
-        self.before.leases.push((id, before));
+        self.at_call.leases.push((id, before));
     }
 
     /// Ends a lease, whoever holds it, and gives its lane's slot back if it was live.
     pub(crate) fn end(&mut self, id: &DeliveryId) -> Option<Held> {
         let held = self.leases.remove(id)?;
-        self.before.leases.push((*id, Some(held)));
+        self.at_call.leases.push((*id, Some(held)));
         if held.live {
             let lane = self.lane_mut(held.lane);
             lane.in_flight = lane.in_flight.saturating_sub(1);
@@ -454,7 +490,7 @@ impl Memory {
     /// A lease has run out: its job is pending again, its token good until another's claim.
     pub(crate) fn lapse(&mut self, id: DeliveryId, held: Held, now: i64) {
         self.leases.insert(id, Held { live: false, ..held });
-        self.before.leases.push((id, Some(held)));
+        self.at_call.leases.push((id, Some(held)));
         // After a rollback it must be found again.
         self.first_end = Some(self.first_end.map_or(held.until, |first| first.min(held.until)));
         let lane = self.lane_mut(held.lane);
@@ -476,11 +512,12 @@ impl Memory {
     }
 
     pub(crate) fn knows_claim(&self, claim: Token) -> bool {
-        self.claims.contains(&claim)
+        [&self.at_call.claims, &self.at_begin.claims].iter().any(|claims| claims.contains(&claim))
+            || self.claims.contains(&claim)
     }
 
     pub(crate) fn remember_claim(&mut self, claim: Token) {
-        self.before.claim = Some(claim);
+        self.at_call.claims.push(claim);
     }
 
     // -----------------------------------------------------------------------------------------------------
@@ -496,7 +533,7 @@ impl Memory {
 
     pub(crate) fn set_config(&mut self, tenant: &Tenant, version: u64) {
         let before = self.configs.insert(tenant.clone(), version);
-        self.before.configs.push((tenant.clone(), before));
+        self.at_call.configs.push((tenant.clone(), before));
     }
 
     /// The last number that was given.
@@ -506,7 +543,7 @@ impl Memory {
 
     /// Gives the next number: of an event, or of deliveries that are added to one.
     pub(crate) fn take_seq(&mut self) -> i64 {
-        self.before.next_seq.get_or_insert(self.next_seq);
+        self.at_call.next_seq.get_or_insert(self.next_seq);
         self.next_seq += 1;
         self.next_seq - 1
     }

@@ -139,17 +139,18 @@ fn values<'q, T>(
     row.0
 }
 
-/// Several statements that make one trip, behind the `BEGIN` of their transaction. Each is over a list of
+/// Several statements that make one trip, behind the one that begins their call's part of the transaction. Each is over a list of
 /// its own, all of the same size; the lists may be filled to different lengths.
 #[derive(Debug)]
 pub(crate) struct Fused<const N: usize> {
     parts: [&'static Bulk; N],
-    texts: [OnceLock<String>; SIZES.len()],
+    /// By size, for calls that open the transaction and for those behind others.
+    texts: [[OnceLock<String>; 2]; SIZES.len()],
 }
 
 impl<const N: usize> Fused<N> {
     pub(crate) const fn new(parts: [&'static Bulk; N]) -> Self {
-        Self { parts, texts: [const { OnceLock::new() }; SIZES.len()] }
+        Self { parts, texts: [const { [const { OnceLock::new() }; 2] }; SIZES.len()] }
     }
 
     /// Whether lists of these lengths are best sent together: they fit, and none is padded to much more than
@@ -196,11 +197,11 @@ impl<'q, const N: usize> FusedQuery<'q, N> {
         self
     }
 
-    /// Begins the transaction and runs all of them. Returns how many rows each changed.
+    /// Begins the call's part and runs all of them. Returns how many rows each changed.
     pub(crate) async fn run(self, tx: &mut Tx<'_>) -> Result<[u64; N], sqlx::Error> {
-        let text = self.of.texts[class(self.rows)].get_or_init(|| {
+        let text = self.of.texts[class(self.rows)][usize::from(tx.is_behind())].get_or_init(|| {
             let parts: Vec<&str> = self.of.parts.iter().map(|part| part.text(self.rows)).collect();
-            format!("BEGIN IMMEDIATE; {}", parts.join("; "))
+            format!("{}; {}", tx.beginning(), parts.join("; "))
         });
         let mut changed = [0; N];
         let mut statement = 0;
@@ -209,7 +210,7 @@ impl<'q, const N: usize> FusedQuery<'q, N> {
         let mut results = tx.begun().fetch_many(sqlx::query_with(text, self.values.0));
         while let Some(result) = results.try_next().await? {
             if let Either::Left(done) = result {
-                // The first one is `BEGIN`.
+                // The first one is the beginning.
                 if statement > 0 {
                     changed[statement - 1] = done.rows_affected();
                 }

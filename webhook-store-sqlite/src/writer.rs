@@ -1,17 +1,20 @@
 //! The one writer.
 //!
 //! A task owns the connection that writes and the queue's [memory](crate::lanes). Calls are sent to it and
-//! run one after the other, each in one `BEGIN IMMEDIATE` transaction. So
+//! run one after the other. Those that wait when it begins share one `BEGIN IMMEDIATE` transaction, since a
+//! commit costs a sync of the disk, many times what a call costs; each is set apart by a savepoint. So
 //!
 //! - a call runs to its end even if the future of its caller is dropped: it has happened, or, when it was
 //!   dropped before it was sent, it has not;
-//! - the memory changes with the commit and never without it: any failure, a panic included, rolls both back;
+//! - a caller is answered after the commit;
+//! - a call that fails, by a panic too, is undone by itself. Where SQLite gave up the whole transaction (a
+//!   full disk), every call of it has failed;
+//! - the memory changes with the commit and never without it: any failure rolls both back;
 //! - no two writers wait for each other inside SQLite, where waiting means sleeping and trying again.
 //!
 //! The task ends when it is told to close or the last handle is gone; it finishes the calls that were sent,
 //! closes the connection and then lets go of the file's lock.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -31,50 +34,97 @@ use crate::queue::write_lanes;
 /// Calls that wait for the writer before senders wait for room.
 const BACKLOG: usize = 256;
 
-type Command = Box<dyn for<'a> FnOnce(&'a mut Task) -> BoxFuture<'a, ()> + Send>;
+/// Calls that share a commit at most: a bound on how long the first of them waits for the last.
+const SHARED: usize = 16;
 
-/// One transaction: what an operation works with.
+/// What is asked of the task.
+enum Command {
+    /// Runs between transactions.
+    Look(Box<dyn FnOnce(&mut Memory, i64) + Send>),
+    Call(Call),
+    Close,
+}
+
+/// Runs inside a transaction. `Err` when it failed, and its part is to be undone.
+type Call = Box<dyn for<'a> FnOnce(&'a mut Tx<'_>) -> BoxFuture<'a, Result<Answer, Answer>> + Send>;
+
+/// Tells the caller, once the fate of the transaction is known.
+type Answer = Box<dyn FnOnce(Result<(), Fault>) + Send>;
+
+/// A transaction as one call sees it.
 ///
-/// It begins with [`begin`](Self::begin), or with statements that carry the beginning along.
+/// The call's part begins with [`begin`](Self::begin), or with statements that carry the
+/// [beginning](Self::beginning) along.
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
     /// The connection, inside the transaction.
     pub(crate) conn: &'a mut SqliteConnection,
     /// The queue's memory, which follows the transaction.
     pub(crate) memory: &'a mut Memory,
-    /// The moment of the transaction, in microseconds.
+    /// The moment of the call, in microseconds.
     pub(crate) now: i64,
-    has_begun: bool,
+    is_open: bool,
+    part: Part,
+}
+
+/// How far a call's part of the transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    NotBegun,
+    /// It opened the transaction.
+    First,
+    /// It stands behind others, from a savepoint on.
+    Behind,
 }
 
 impl Tx<'_> {
-    /// Begins the transaction, unless it has.
+    /// Begins the call's part, unless it has.
     pub(crate) async fn begin(&mut self) -> Result<(), Fault> {
-        if !self.has_begun {
-            execute(self.conn, "BEGIN IMMEDIATE").await?;
-            self.has_begun = true;
+        if !self.has_begun() {
+            execute(self.conn, self.beginning()).await?;
+            self.begun();
         }
         Ok(())
     }
 
     pub(crate) fn has_begun(&self) -> bool {
-        self.has_begun
+        self.part != Part::NotBegun
     }
 
-    /// The connection, for statements that begin the transaction themselves.
+    /// Whether other calls' parts stand before this one.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_open && self.part != Part::First
+    }
+
+    /// The statement that begins the call's part, for a text that carries it along.
+    pub(crate) fn beginning(&self) -> &'static str {
+        if self.is_behind() { "SAVEPOINT call" } else { "BEGIN IMMEDIATE" }
+    }
+
+    /// The connection, for statements that carry the beginning along.
     pub(crate) fn begun(&mut self) -> &mut SqliteConnection {
-        debug_assert!(!self.has_begun);
-        self.has_begun = true;
+        debug_assert!(!self.has_begun());
+        self.part = if self.is_open { Part::Behind } else { Part::First };
+        self.is_open = true;
         self.conn
     }
 
-    /// Takes everything back, as if the operation had only started.
+    /// Takes the call's part back, as if it had only started.
+    ///
+    /// # Errors
+    /// The parts before it are lost as well.
     pub(crate) async fn start_again(&mut self) -> Result<(), Fault> {
-        if self.has_begun {
-            execute(self.conn, "ROLLBACK").await?;
-            self.has_begun = false;
+        match self.part {
+            Part::NotBegun => {}
+            Part::First => {
+                // After some errors SQLite has rolled back by itself, and refuses to do it again.
+                let _ = execute(self.conn, "ROLLBACK").await;
+                self.is_open = false;
+            }
+            Part::Behind => execute(self.conn, "ROLLBACK TO call").await?,
         }
-        self.memory.undo(self.now);
+        self.part = Part::NotBegun;
+        self.memory.undo_call(self.now);
         Ok(())
     }
 }
@@ -113,12 +163,6 @@ struct Task {
     closing: bool,
 }
 
-/// What an operation that failed left behind.
-enum Failure {
-    Fault(Fault),
-    Panic(Box<dyn Any + Send>),
-}
-
 impl Writer {
     /// Starts the task on the current runtime.
     pub(crate) fn spawn(
@@ -138,11 +182,20 @@ impl Writer {
         let (end, ended) = watch::channel(false);
         tokio::spawn(async move {
             while let Some(command) = inbox.recv().await {
-                command(&mut task).await;
+                let mut calls = Vec::new();
+                task.take(command, &mut calls);
+                while calls.len() < SHARED
+                    && let Ok(command) = inbox.try_recv()
+                {
+                    task.take(command, &mut calls);
+                }
+                task.serve(calls).await;
                 if task.closing {
                     // What was sent before is still received, and nothing else.
                     inbox.close();
                 }
+                // Those just answered have their next calls ready in a moment: let them, and they share.
+                tokio::task::yield_now().await;
             }
             if let Err(error) = task.conn.close().await {
                 tracing::warn!(%error, "the database was not closed cleanly; nothing committed is lost");
@@ -157,7 +210,8 @@ impl Writer {
         &self.bell
     }
 
-    /// Runs `operation` in a transaction of its own and commits what it did.
+    /// Runs `operation` in a transaction, alone or with the calls beside it, and answers when what it did is
+    /// committed.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the store as if the call had happened or had not.
@@ -166,16 +220,24 @@ impl Writer {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Tx<'_>) -> BoxFuture<'a, Result<T, Fault>> + Send + 'static,
     {
-        self.send(name, move |task| {
+        let (reply, answer) = oneshot::channel();
+        let call: Call = Box::new(move |tx| {
             async move {
-                task.transaction(operation).await.map_err(|failure| match failure {
-                    Failure::Fault(fault) => fault.during(name),
-                    Failure::Panic(_) => Fault::Defect("the operation panicked and was undone").during(name),
-                })
+                let done = AssertUnwindSafe(operation(tx)).catch_unwind().await.unwrap_or_else(|panic| {
+                    let what = panic.downcast_ref::<&str>().copied().unwrap_or("no message");
+                    tracing::error!(panic = what, "an operation of the store panicked and was undone");
+                    Err(Fault::Defect("the operation panicked and was undone"))
+                });
+                let failed = done.is_err();
+                let answer: Answer = Box::new(move |fate| {
+                    // The caller may be gone; its call has happened all the same.
+                    let _ = reply.send(done.and_then(|done| fate.map(|()| done)));
+                });
+                if failed { Err(answer) } else { Ok(answer) }
             }
             .boxed()
-        })
-        .await
+        });
+        self.send(name, Command::Call(call), answer).await?.map_err(|fault| fault.during(name))
     }
 
     /// Runs `look` on the memory, between transactions.
@@ -187,91 +249,103 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Memory, i64) -> T + Send + 'static,
     {
-        self.send(name, move |task| {
-            async move {
-                let now = task.clock.now().as_micros();
-                let seen = look(&mut task.memory, now);
-                task.bell.set(&task.memory);
-                Ok(seen)
-            }
-            .boxed()
-        })
-        .await
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |memory: &mut Memory, now| {
+            let _ = reply.send(look(memory, now));
+        });
+        self.send(name, Command::Look(look), answer).await
     }
 
     /// Lets the task end, and waits until it has let go of the file.
     pub(crate) async fn close(&self) {
-        let command: Command = Box::new(|task| {
-            task.closing = true;
-            async {}.boxed()
-        });
         // Closing or closed already: there is the end to wait for, here too.
-        let _ = self.commands.send(command).await;
+        let _ = self.commands.send(Command::Close).await;
         // A task that was dropped with its runtime has let go as well.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
-    async fn send<T, F>(&self, name: &'static str, call: F) -> Result<T, BackendError>
-    where
-        T: Send + 'static,
-        F: for<'a> FnOnce(&'a mut Task) -> BoxFuture<'a, Result<T, BackendError>> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let command: Command = Box::new(move |task| {
-            async move {
-                // The caller may be gone; its call has happened all the same.
-                let _ = reply.send(call(task).await);
-            }
-            .boxed()
-        });
+    async fn send<T>(
+        &self,
+        name: &'static str,
+        command: Command,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, BackendError> {
         let closed =
             || BackendError::new(BackendErrorKind::Unavailable, BACKEND, name, "the store is closed");
         self.commands.send(command).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        answer.await.map_err(|_| closed())
     }
 }
 
 impl Task {
-    async fn transaction<T, F>(&mut self, operation: F) -> Result<T, Failure>
-    where
-        F: for<'a> FnOnce(&'a mut Tx<'_>) -> BoxFuture<'a, Result<T, Fault>>,
-    {
-        let now = self.clock.now().as_micros();
-        let mut tx = Tx { conn: &mut self.conn, memory: &mut self.memory, now, has_begun: false };
-        let done = AssertUnwindSafe(async {
-            let done = operation(&mut tx).await?;
-            write_lanes(&mut tx).await?;
-            if tx.has_begun {
-                execute(tx.conn, "COMMIT").await?;
-            }
-            Ok::<T, Fault>(done)
-        })
-        .catch_unwind()
-        .await;
-        let done = match done {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(fault)) => Err(Failure::Fault(fault)),
-            Err(panic) => Err(Failure::Panic(panic)),
-        };
-        match done {
-            Ok(done) => {
-                if self.memory.keep(now) {
-                    self.bell.rung.notify_one();
-                }
+    /// Does what needs no transaction, and lines up what does. Commands that wait together overlap in time,
+    /// so a look may go before them all.
+    fn take(&mut self, command: Command, calls: &mut Vec<Call>) {
+        match command {
+            Command::Call(call) => calls.push(call),
+            Command::Look(look) => {
+                look(&mut self.memory, self.clock.now().as_micros());
                 self.bell.set(&self.memory);
-                Ok(done)
             }
-            Err(failure) => {
-                // After some errors SQLite has rolled back by itself, and refuses to do it again.
-                let _ = execute(&mut self.conn, "ROLLBACK").await;
-                self.memory.undo(now);
-                self.bell.set(&self.memory);
-                if let Failure::Panic(panic) = &failure {
-                    let what = panic.downcast_ref::<&str>().copied().unwrap_or("no message");
-                    tracing::error!(panic = what, "an operation of the store panicked and was undone");
+            Command::Close => self.closing = true,
+        }
+    }
+
+    /// Runs the calls in one transaction.
+    async fn serve(&mut self, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let Self { conn, memory, clock, bell, .. } = self;
+        let now = clock.now().as_micros();
+        let mut tx = Tx { conn, memory, now, is_open: false, part: Part::NotBegun };
+        let mut done: Vec<Answer> = Vec::with_capacity(calls.len());
+        for call in calls {
+            tx.now = clock.now().as_micros();
+            tx.part = Part::NotBegun;
+            match call(&mut tx).await {
+                Ok(answer) => {
+                    tx.memory.keep_call(tx.now);
+                    done.push(answer);
                 }
-                Err(failure)
+                Err(answer) => {
+                    if let Err(fault) = tx.start_again().await {
+                        tx.give_up(fault, &mut done).await;
+                    }
+                    answer(Ok(()));
+                }
             }
+        }
+        if let Err(fault) = tx.commit().await {
+            tx.give_up(fault, &mut done).await;
+        } else if tx.memory.keep() {
+            bell.rung.notify_one();
+        }
+        bell.set(memory);
+        for answer in done {
+            answer(Ok(()));
+        }
+    }
+}
+
+impl Tx<'_> {
+    async fn commit(&mut self) -> Result<(), Fault> {
+        self.part = if self.is_open { Part::First } else { Part::NotBegun };
+        write_lanes(self).await?;
+        if self.is_open {
+            execute(self.conn, "COMMIT").await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes everything, and tells those who thought that they were done.
+    async fn give_up(&mut self, fault: Fault, done: &mut Vec<Answer>) {
+        let _ = execute(self.conn, "ROLLBACK").await;
+        self.is_open = false;
+        self.part = Part::NotBegun;
+        self.memory.undo(self.now);
+        for answer in done.drain(..) {
+            answer(Err(fault.clone()));
         }
     }
 }
