@@ -1,8 +1,9 @@
 //! Commits events, all that gathered while the last commit was in flight as one.
 //!
 //! There is one committer in a process: two would make smaller batches. It waits on no timer, so a lone event
-//! pays one commit and a flood pays a fraction of one each. A batch that the store cannot take is halved
-//! until the culprit stands alone (promise 14).
+//! pays one commit and a flood pays a fraction of one each. Events published alone do not stand behind those
+//! that were published many at once: each of the two lines is sure of half a batch. A batch that the store
+//! cannot take is halved until the culprit stands alone (promise 14).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,13 +21,22 @@ use crate::queue::Lease;
 use crate::store::{Insert, Inserted};
 
 /// Events in one commit.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// Payload bytes in one commit.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Events that wait for a commit; more wait in their callers.
+/// Events that wait for a commit in each line; more wait in their callers.
 const WAITING: usize = 2048;
 /// Tries of a commit that the store undid because of another one.
 const CONFLICTS: usize = 5;
+
+/// Where an event waits for its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// With others that were published alone.
+    Alone,
+    /// With others that were published many at once.
+    Many,
+}
 
 /// A matched event.
 #[derive(Debug)]
@@ -52,59 +62,93 @@ enum Message {
 /// The way to the one task that commits events.
 #[derive(Debug)]
 pub(super) struct Committer {
-    messages: mpsc::Sender<Message>,
+    alone: mpsc::Sender<Message>,
+    many: mpsc::Sender<Message>,
 }
 
 impl Committer {
     /// Starts the task. It ends when the engine's last handle is dropped.
     pub(super) fn start(inner: &Arc<Inner>) -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        tokio::spawn(run(Arc::downgrade(inner), receiver));
-        Self { messages: sender }
+        let (alone, first_line) = mpsc::channel(WAITING);
+        let (many, second_line) = mpsc::channel(WAITING);
+        tokio::spawn(run(Arc::downgrade(inner), first_line, second_line));
+        Self { alone, many }
     }
 
     /// Returns when the event is committed, or is known not to be.
-    pub(super) async fn submit(&self, submission: Submission) -> Result<Inserted, PublishError> {
+    pub(super) async fn submit(&self, submission: Submission, line: Line) -> Result<Inserted, PublishError> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Commit(Waiting { submission, reply });
-        self.messages.send(message).await.map_err(|_| PublishError::Stopped)?;
+        let line = match line {
+            Line::Alone => &self.alone,
+            Line::Many => &self.many,
+        };
+        line.send(message).await.map_err(|_| PublishError::Stopped)?;
         answer.await.map_err(|_| PublishError::Stopped)?
     }
 
     /// Returns when everything that waits now has been committed.
     pub(super) async fn drain(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.messages.send(Message::Drain(reply)).await.is_ok() {
-            let _ = answer.await;
+        for line in [&self.alone, &self.many] {
+            let (reply, answer) = oneshot::channel();
+            if line.send(Message::Drain(reply)).await.is_ok() {
+                let _ = answer.await;
+            }
         }
     }
 }
 
-async fn run(inner: std::sync::Weak<Inner>, mut messages: mpsc::Receiver<Message>) {
-    while let Some(first) = messages.recv().await {
+async fn run(
+    inner: std::sync::Weak<Inner>,
+    mut alone: mpsc::Receiver<Message>,
+    mut many: mpsc::Receiver<Message>,
+) {
+    loop {
+        let mut batch = Batch::default();
+        tokio::select! {
+            biased;
+            Some(message) = alone.recv() => batch.take(message),
+            Some(message) = many.recv() => batch.take(message),
+            else => return,
+        }
         let Some(inner) = inner.upgrade() else { return };
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let mut drained = None;
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Commit(waiting) => {
-                    bytes += waiting.submission.insert.event.payload.len();
-                    batch.push(waiting);
-                }
-                Message::Drain(reply) => {
-                    drained = Some(reply);
-                    break;
-                }
-            }
-            next = if batch.len() < BATCH && bytes < BATCH_BYTES { messages.try_recv().ok() } else { None };
+        batch.fill(&mut alone, BATCH / 2);
+        batch.fill(&mut many, BATCH);
+        batch.fill(&mut alone, BATCH);
+        if !batch.events.is_empty() {
+            commit(&inner, batch.events).await;
         }
-        if !batch.is_empty() {
-            commit(&inner, batch).await;
-        }
-        if let Some(reply) = drained {
+        for reply in batch.drained {
             let _ = reply.send(());
+        }
+    }
+}
+
+/// What goes into the next commit.
+#[derive(Debug, Default)]
+struct Batch {
+    events: Vec<Waiting>,
+    bytes: usize,
+    drained: Vec<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Commit(waiting) => {
+                self.bytes += waiting.submission.insert.event.payload.len();
+                self.events.push(waiting);
+            }
+            // What is sent after it is a publish that was not to be waited for, so it may come along.
+            Message::Drain(reply) => self.drained.push(reply),
+        }
+    }
+
+    /// Takes what waits in a line, until there are so many events.
+    fn fill(&mut self, line: &mut mpsc::Receiver<Message>, until: usize) {
+        while self.events.len() < until && self.bytes < BATCH_BYTES {
+            let Ok(message) = line.try_recv() else { break };
+            self.take(message);
         }
     }
 }

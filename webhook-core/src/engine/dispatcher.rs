@@ -32,13 +32,15 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
         match claim(&inner, &worker).await {
             Ok(Claimed::Filled) => backoff.reset(),
             Ok(Claimed::NoRoom) => worker.unless_stopped(worker.slots.released.notified()).await,
-            Ok(Claimed::Short { used_up }) => {
+            Ok(Claimed::Short { used_up, is_crowded }) => {
                 backoff.reset();
                 let servable = async {
                     tokio::select! {
                         () = inner.queue.wait(inner.settings.reconcile_period) => {}
                         // Jobs may be due that only their class had no room for.
                         () = worker.slots.doubtful_released.notified(), if used_up => {}
+                        // Or only their lanes held too many slots.
+                        () = worker.slots.left.notified(), if is_crowded => {}
                     }
                 };
                 worker.unless_stopped(servable).await;
@@ -54,8 +56,9 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
 enum Claimed {
     /// As many as were asked for: there may be more.
     Filled,
-    /// Fewer; `used_up` says that a class of lanes has no room left.
-    Short { used_up: bool },
+    /// Fewer; `used_up` says that a class of lanes has no room left, `is_crowded` that lanes were passed over
+    /// for the slots they hold.
+    Short { used_up: bool, is_crowded: bool },
     /// There is no free slot.
     NoRoom,
 }
@@ -66,13 +69,14 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
         return Ok(Claimed::NoRoom);
     }
     let since = Instant::now();
+    let avoid = worker.slots.avoid();
     let claim = Claim {
         id: Token::new(),
         worker: worker.id,
         lease: inner.settings.lease,
         room,
         max_in_flight: inner.settings.max_in_flight,
-        avoid: worker.slots.avoid(),
+        avoid: avoid.lanes,
     };
     let leases = match inner.queue.claim(&claim).await {
         Ok(leases) => leases,
@@ -92,7 +96,8 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
     } else {
         start(inner, worker, leases, reserved, since).await;
     }
-    Ok(if filled { Claimed::Filled } else { Claimed::Short { used_up } })
+    let is_crowded = avoid.is_crowded;
+    Ok(if filled { Claimed::Filled } else { Claimed::Short { used_up, is_crowded } })
 }
 
 /// Loads claimed jobs and starts those that are to be sent.

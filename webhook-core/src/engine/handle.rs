@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use tokio::sync::Notify;
 
 use super::builder::{Builder, Settings};
-use super::committer::Committer;
+use super::committer::{BATCH, Committer, Line};
 use super::config::{Configs, Defaults, lock};
 use super::enqueuer::Enqueuer;
 use super::publish::{self, PublishError, Published};
@@ -167,10 +168,14 @@ impl Webhooks {
     /// # Cancel safety
     /// If dropped, the event may or may not have been published.
     pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
+        self.publish_in_line(event, Line::Alone).await
+    }
+
+    async fn publish_in_line(&self, event: NewEvent, line: Line) -> Result<Published, PublishError> {
         if self.inner.stopped.load(std::sync::atomic::Ordering::Acquire) {
             return Err(PublishError::Stopped);
         }
-        publish::publish(&self.inner, event).await
+        publish::publish(&self.inner, event, line).await
     }
 
     /// Publishes several events, each by itself: one that is refused does not touch the others. Answers in
@@ -179,7 +184,9 @@ impl Webhooks {
     /// # Cancel safety
     /// If dropped, each event may or may not have been published.
     pub async fn publish_all(&self, events: Vec<NewEvent>) -> Vec<Result<Published, PublishError>> {
-        futures::future::join_all(events.into_iter().map(|event| self.publish(event))).await
+        // A batch's worth at once: to match a thousand in one go would hold up the thread's other tasks.
+        let each = events.into_iter().map(|event| self.publish_in_line(event, Line::Many));
+        futures::stream::iter(each).buffered(BATCH).collect().await
     }
 
     /// Creating, changing, reading and deleting subscriptions.

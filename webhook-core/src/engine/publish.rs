@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
-use super::committer::Submission;
+use super::committer::{Line, Submission};
 use super::config::Endpoint;
 use super::handle::Inner;
 use crate::error::BackendError;
@@ -82,7 +82,11 @@ impl PublishError {
 /// How often an event is matched again because the configuration changed in between.
 const MATCHES: usize = 16;
 
-pub(super) async fn publish(inner: &Arc<Inner>, new: NewEvent) -> Result<Published, PublishError> {
+pub(super) async fn publish(
+    inner: &Arc<Inner>,
+    new: NewEvent,
+    line: Line,
+) -> Result<Published, PublishError> {
     let regardless = new.regardless;
     let event = Arc::new(accept(inner, new)?);
     let fingerprint = if event.idempotency_key.is_some() { fingerprint(&event) } else { [0; 32] };
@@ -103,7 +107,7 @@ pub(super) async fn publish(inner: &Arc<Inner>, new: NewEvent) -> Result<Publish
         let ids: Vec<_> = deliveries.iter().map(|new| (new.id, new.subscription_id)).collect();
         let insert =
             Insert { event: Arc::clone(&event), deliveries, config_version: config.version, fingerprint };
-        match inner.committer().submit(Submission { insert, endpoints }).await? {
+        match inner.committer().submit(Submission { insert, endpoints }, line).await? {
             Inserted::Stored { .. } => return Ok(stored(event.id, ids)),
             Inserted::Duplicate(first) => {
                 return Ok(Published {

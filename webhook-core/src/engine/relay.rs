@@ -9,6 +9,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::backoff::{Backoff, jittered};
+use super::committer::Line;
 use super::handle::Inner;
 use super::publish::{self, PublishError};
 use super::worker::{Phase, Worker};
@@ -120,7 +121,7 @@ async fn relay(inner: &Arc<Inner>, row: InboxEvent) -> (InboxId, Result<InboxOut
     event.ordering_key = row.ordering_key;
     event.deliver_at = row.deliver_at;
     event.idempotency_key = row.idempotency_key;
-    let outcome = match publish::publish(inner, event).await {
+    let outcome = match publish::publish(inner, event, Line::Many).await {
         Ok(_) => Ok(InboxOutcome::Published),
         Err(PublishError::Unavailable(error)) => Err(error),
         // That is no fault of the row: it waits for an engine that publishes.

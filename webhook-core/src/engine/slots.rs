@@ -3,7 +3,9 @@
 //! Half of the concurrency are *slots*, shared out by class of lane ([`Room`]); the other half is a second
 //! pool for attempts that have been in flight for more than a second. Those leave their slots, so that fifty
 //! good targets that hang together stop nobody else; while the second pool is over half full, no lane with
-//! an attempt in it is served (promise 13). Bytes in flight are bounded with the slots: nothing is claimed or
+//! an attempt in it is served (promise 13). Until they leave, a lane may hold as many slots as are free and no
+//! more, and no claim takes more than half of the free ones: however many lanes ask for slots at once, some are
+//! left for one that holds none (a dynamic threshold, after Choudhury and Hahne, 1998). Bytes in flight are bounded with the slots: nothing is claimed or
 //! handed off while they are used up (promise 16).
 
 use std::collections::HashMap;
@@ -25,8 +27,10 @@ const BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Slots {
     state: Mutex<State>,
-    /// A slot came free.
+    /// A slot came free, be it one that was only reserved.
     pub released: Notify,
+    /// An attempt left its slot.
+    pub left: Notify,
     /// A slot of a doubtful or dead lane came free.
     pub doubtful_released: Notify,
     /// Something is in flight again.
@@ -69,6 +73,14 @@ pub(super) enum Admitted {
     TakenOver,
 }
 
+/// Lanes that are not to be served to this worker now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Avoid {
+    pub lanes: Vec<LaneId>,
+    /// Some of them are served again as soon as slots come free.
+    pub is_crowded: bool,
+}
+
 impl Slots {
     pub(super) fn new(concurrency: u32) -> Self {
         let slots = concurrency.max(1).div_ceil(2);
@@ -83,21 +95,22 @@ impl Slots {
                 reserved: 0,
             }),
             released: Notify::new(),
+            left: Notify::new(),
             doubtful_released: Notify::new(),
             started: Notify::new(),
             emptied: Notify::new(),
         }
     }
 
-    /// Takes up to `jobs` slots of every class. To be given back by [`cancel`](Self::cancel), or exchanged
-    /// for what was leased by [`admit`](Self::admit).
+    /// Takes up to `jobs` slots of every class, at most half of what is free. To be given back by
+    /// [`cancel`](Self::cancel), or exchanged for what was leased by [`admit`](Self::admit).
     pub(super) fn reserve(&self, jobs: usize) -> Room {
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         let mut state = lock(&self.state);
         if state.bytes >= BYTES {
             return Room::default();
         }
-        let all = state.free.all.min(jobs);
+        let all = state.free.all.div_ceil(2).min(jobs);
         let room = Room { all, doubtful: state.free.doubtful.min(all), dead: state.free.dead.min(all) };
         state.free.all -= room.all;
         state.free.doubtful -= room.doubtful;
@@ -172,6 +185,7 @@ impl Slots {
             empty = state.in_flight.is_empty();
         }
         self.released.notify_one();
+        self.left.notify_one();
         if doubtful {
             self.doubtful_released.notify_one();
         }
@@ -212,22 +226,36 @@ impl Slots {
         }
         if freed {
             self.released.notify_one();
+            self.left.notify_one();
             self.doubtful_released.notify_one();
         }
     }
 
-    /// The lanes that are not to be served now: those with an attempt over a second, while such attempts fill
-    /// more than half of the second pool. Those that found no place there and hold their slots count too.
-    pub(super) fn avoid(&self) -> Vec<LaneId> {
+    /// The lanes that are not to be served now.
+    ///
+    /// Those with an attempt over a second, while such attempts fill more than half of the second pool; those
+    /// that found no place there and hold their slots count too. And those that hold as many slots as are free.
+    pub(super) fn avoid(&self) -> Avoid {
         let state = lock(&self.state);
-        if state.second_free * 2 >= state.second {
-            return Vec::new();
+        let mut lanes = Vec::new();
+        if state.second_free * 2 < state.second {
+            let over = |running: &&InFlight| running.overdue || running.since.elapsed() > FAST;
+            lanes.extend(state.in_flight.values().filter(over).map(|running| running.lane));
         }
-        let over = |running: &&InFlight| running.overdue || running.since.elapsed() > FAST;
-        let mut lanes: Vec<_> = state.in_flight.values().filter(over).map(|running| running.lane).collect();
+        let free = state.free.all.max(1);
+        let mut is_crowded = false;
+        if state.in_flight.len() >= free as usize {
+            let mut held: HashMap<LaneId, u32> = HashMap::new();
+            for running in state.in_flight.values().filter(|running| !running.overdue) {
+                *held.entry(running.lane).or_default() += 1;
+            }
+            let before = lanes.len();
+            lanes.extend(held.iter().filter(|(_, held)| **held >= free).map(|(lane, _)| *lane));
+            is_crowded = lanes.len() > before;
+        }
         lanes.sort_unstable();
         lanes.dedup();
-        lanes
+        Avoid { lanes, is_crowded }
     }
 
     /// Leases that were last renewed longer than `age` ago.
@@ -278,22 +306,32 @@ mod tests {
     }
 
     fn start(slots: &Slots, class: Class, jobs: usize) -> Vec<Lease> {
-        let lane = LaneId::new();
+        start_in(slots, LaneId::new(), class, jobs)
+    }
+
+    /// By as many claims as it takes.
+    fn start_in(slots: &Slots, lane: LaneId, class: Class, jobs: usize) -> Vec<Lease> {
         let leases: Vec<_> = (0..jobs).map(|_| lease(lane, class)).collect();
-        let room = slots.reserve(jobs);
-        assert!(room.fits(class) as usize >= jobs);
-        slots.admit(room, leases.iter().map(|lease| (lease, 0)), Instant::now());
+        let mut left = &leases[..];
+        while !left.is_empty() {
+            let room = slots.reserve(left.len());
+            let fits = room.fits(class) as usize;
+            assert!(fits > 0, "{left:?} found no slot");
+            let (now, later) = left.split_at(fits);
+            slots.admit(room, now.iter().map(|lease| (lease, 0)), Instant::now());
+            left = later;
+        }
         leases
     }
 
     #[tokio::test]
     async fn doubtful_lanes_hold_half_of_the_slots_and_dead_ones_a_quarter() {
-        let slots = Slots::new(16);
-        assert_eq!(slots.reserve(100), Room { all: 8, doubtful: 4, dead: 2 });
-        slots.cancel(Room { all: 8, doubtful: 4, dead: 2 });
+        let slots = Slots::new(32);
+        assert_eq!(slots.reserve(100), Room { all: 8, doubtful: 8, dead: 4 });
+        slots.cancel(Room { all: 8, doubtful: 8, dead: 4 });
         assert!(slots.idle());
-        start(&slots, Class::Dead, 2);
-        assert_eq!(slots.reserve(100), Room { all: 6, doubtful: 2, dead: 0 });
+        start(&slots, Class::Dead, 4);
+        assert_eq!(slots.reserve(5), Room { all: 5, doubtful: 4, dead: 0 });
     }
 
     #[tokio::test(start_paused = true)]
@@ -303,14 +341,44 @@ mod tests {
         assert_eq!(slots.reserve(1).all, 0);
         tokio::time::advance(Duration::from_millis(1001)).await;
         slots.move_overdue();
-        assert_eq!(slots.avoid(), [hanging[0].lane]);
+        assert_eq!(slots.avoid().lanes, [hanging[0].lane]);
         start(&slots, Class::Good, 4);
         tokio::time::advance(Duration::from_millis(1001)).await;
         slots.move_overdue();
         assert_eq!((slots.reserve(1).all, slots.in_flight()), (0, 8));
         slots.release(hanging.iter().map(|lease| lease.id));
         slots.move_overdue();
-        assert_eq!(slots.reserve(8).all, 4);
+        assert_eq!(slots.reserve(8).all, 2);
+    }
+
+    #[tokio::test]
+    async fn however_many_lanes_take_all_they_get_a_slot_is_left_for_one_that_holds_none() {
+        let slots = Slots::new(512);
+        let lanes: Vec<_> = (0..50).map(|_| LaneId::new()).collect();
+        loop {
+            let room = slots.reserve(128);
+            let avoid = slots.avoid().lanes;
+            let greedy: Vec<_> = lanes.iter().filter(|lane| !avoid.contains(lane)).collect();
+            let takes = greedy.iter().cycle().take(room.all as usize);
+            let leases: Vec<_> = takes.map(|lane| lease(**lane, Class::Good)).collect();
+            slots.admit(room, leases.iter().map(|lease| (lease, 0)), Instant::now());
+            if leases.is_empty() {
+                break;
+            }
+        }
+        assert!(slots.in_flight() > 200, "{} of 256 slots are used", slots.in_flight());
+        assert!(slots.avoid().is_crowded);
+        start(&slots, Class::Good, 1);
+    }
+
+    #[tokio::test]
+    async fn a_lane_alone_may_hold_half_of_the_slots() {
+        let slots = Slots::new(512);
+        let lane = LaneId::new();
+        start_in(&slots, lane, Class::Good, 127);
+        assert_eq!(slots.avoid(), Avoid { lanes: vec![], is_crowded: false });
+        start_in(&slots, lane, Class::Good, 1);
+        assert_eq!(slots.avoid(), Avoid { lanes: vec![lane], is_crowded: true });
     }
 
     #[tokio::test]
@@ -323,7 +391,7 @@ mod tests {
         assert_eq!(admitted, [Admitted::TakenOver]);
         assert_eq!(slots.lease(again.id), Some((again.token, 0)));
         slots.release([again.id]);
-        assert_eq!((slots.in_flight(), slots.reserve(8).all), (0, 4));
+        assert_eq!((slots.in_flight(), slots.reserve(8).all), (0, 2));
     }
 
     #[tokio::test]

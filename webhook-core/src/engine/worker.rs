@@ -140,7 +140,7 @@ impl Worker {
             lease: inner.settings.lease,
             room,
             max_in_flight: inner.settings.max_in_flight,
-            avoid: self.slots.avoid(),
+            avoid: self.slots.avoid().lanes,
         };
         Some(Reservation { hand_off, since: Instant::now() })
     }
