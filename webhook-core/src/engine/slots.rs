@@ -3,10 +3,10 @@
 //! Half of the concurrency are *slots*, shared out by class of lane ([`Room`]); the other half is a second
 //! pool for attempts that have been in flight for more than a second. Those leave their slots, so that fifty
 //! good targets that hang together stop nobody else; while the second pool is over half full, no lane with
-//! an attempt in it is served (promise 13). Until they leave, a lane may hold as many slots as are free and no
-//! more, and no claim takes more than half of the free ones: however many lanes ask for slots at once, some are
-//! left for one that holds none (a dynamic threshold, after Choudhury and Hahne, 1998). Bytes in flight are bounded with the slots: nothing is claimed or
-//! handed off while they are used up (promise 16).
+//! an attempt in it is served (promise 13). The last eighth of the slots is for lanes that hold fewer than are
+//! free, and is never given away more than half at once: however many lanes hang together before their first
+//! second is over, a slot is left for one that holds none. Bytes in flight are bounded with the slots: nothing
+//! is claimed or handed off while they are used up (promise 16).
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,6 +20,8 @@ use crate::id::{DeliveryId, LaneId, Token};
 use crate::lane::{Class, FAST, Room};
 use crate::queue::Lease;
 
+/// This part of the slots is kept for lanes that hold fewer than are free.
+const LAST_PART: u32 = 8;
 /// Payload bytes in flight, beyond which nothing more starts.
 const BYTES: usize = 64 * 1024 * 1024;
 
@@ -42,6 +44,8 @@ pub(super) struct Slots {
 #[derive(Debug)]
 struct State {
     free: Room,
+    /// When no more than these are free, they are not for every lane.
+    last: u32,
     /// Places in the second pool, and how many are free.
     second: u32,
     second_free: u32,
@@ -88,6 +92,7 @@ impl Slots {
         Self {
             state: Mutex::new(State {
                 free: Room::of(slots),
+                last: slots / LAST_PART,
                 second,
                 second_free: second,
                 bytes: 0,
@@ -102,15 +107,16 @@ impl Slots {
         }
     }
 
-    /// Takes up to `jobs` slots of every class, at most half of what is free. To be given back by
-    /// [`cancel`](Self::cancel), or exchanged for what was leased by [`admit`](Self::admit).
+    /// Takes up to `jobs` slots of every class. To be given back by [`cancel`](Self::cancel), or exchanged
+    /// for what was leased by [`admit`](Self::admit).
     pub(super) fn reserve(&self, jobs: usize) -> Room {
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         let mut state = lock(&self.state);
         if state.bytes >= BYTES {
             return Room::default();
         }
-        let all = state.free.all.div_ceil(2).min(jobs);
+        let free = state.free.all;
+        let all = jobs.min(free.saturating_sub(state.last).max(free.div_ceil(2)));
         let room = Room { all, doubtful: state.free.doubtful.min(all), dead: state.free.dead.min(all) };
         state.free.all -= room.all;
         state.free.doubtful -= room.doubtful;
@@ -234,7 +240,8 @@ impl Slots {
     /// The lanes that are not to be served now.
     ///
     /// Those with an attempt over a second, while such attempts fill more than half of the second pool; those
-    /// that found no place there and hold their slots count too. And those that hold as many slots as are free.
+    /// that found no place there and hold their slots count too. And those that hold as many slots as are free,
+    /// once there are few.
     pub(super) fn avoid(&self) -> Avoid {
         let state = lock(&self.state);
         let mut lanes = Vec::new();
@@ -242,15 +249,16 @@ impl Slots {
             let over = |running: &&InFlight| running.overdue || running.since.elapsed() > FAST;
             lanes.extend(state.in_flight.values().filter(over).map(|running| running.lane));
         }
-        let free = state.free.all.max(1);
+        // What is reserved may come back at any moment.
+        let free = state.free.all + state.reserved;
         let mut is_crowded = false;
-        if state.in_flight.len() >= free as usize {
+        if free <= state.last {
             let mut held: HashMap<LaneId, u32> = HashMap::new();
             for running in state.in_flight.values().filter(|running| !running.overdue) {
                 *held.entry(running.lane).or_default() += 1;
             }
             let before = lanes.len();
-            lanes.extend(held.iter().filter(|(_, held)| **held >= free).map(|(lane, _)| *lane));
+            lanes.extend(held.iter().filter(|(_, held)| **held >= free.max(1)).map(|(lane, _)| *lane));
             is_crowded = lanes.len() > before;
         }
         lanes.sort_unstable();
@@ -326,12 +334,13 @@ mod tests {
 
     #[tokio::test]
     async fn doubtful_lanes_hold_half_of_the_slots_and_dead_ones_a_quarter() {
-        let slots = Slots::new(32);
-        assert_eq!(slots.reserve(100), Room { all: 8, doubtful: 8, dead: 4 });
-        slots.cancel(Room { all: 8, doubtful: 8, dead: 4 });
+        let slots = Slots::new(16);
+        let room = slots.reserve(100);
+        assert_eq!(room, Room { all: 7, doubtful: 4, dead: 2 });
+        slots.cancel(room);
         assert!(slots.idle());
-        start(&slots, Class::Dead, 4);
-        assert_eq!(slots.reserve(5), Room { all: 5, doubtful: 4, dead: 0 });
+        start(&slots, Class::Dead, 2);
+        assert_eq!(slots.reserve(5), Room { all: 5, doubtful: 2, dead: 0 });
     }
 
     #[tokio::test(start_paused = true)]
@@ -348,7 +357,7 @@ mod tests {
         assert_eq!((slots.reserve(1).all, slots.in_flight()), (0, 8));
         slots.release(hanging.iter().map(|lease| lease.id));
         slots.move_overdue();
-        assert_eq!(slots.reserve(8).all, 2);
+        assert_eq!(slots.reserve(8).all, 4);
     }
 
     #[tokio::test]
@@ -372,10 +381,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lane_alone_may_hold_half_of_the_slots() {
+    async fn a_lane_alone_may_hold_seven_eighths_of_the_slots() {
         let slots = Slots::new(512);
         let lane = LaneId::new();
-        start_in(&slots, lane, Class::Good, 127);
+        start_in(&slots, lane, Class::Good, 223);
         assert_eq!(slots.avoid(), Avoid { lanes: vec![], is_crowded: false });
         start_in(&slots, lane, Class::Good, 1);
         assert_eq!(slots.avoid(), Avoid { lanes: vec![lane], is_crowded: true });
@@ -391,7 +400,7 @@ mod tests {
         assert_eq!(admitted, [Admitted::TakenOver]);
         assert_eq!(slots.lease(again.id), Some((again.token, 0)));
         slots.release([again.id]);
-        assert_eq!((slots.in_flight(), slots.reserve(8).all), (0, 2));
+        assert_eq!((slots.in_flight(), slots.reserve(8).all), (0, 4));
     }
 
     #[tokio::test]

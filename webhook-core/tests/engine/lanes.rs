@@ -43,7 +43,7 @@ async fn a_target_that_never_answers_does_not_delay_a_healthy_one() {
 
 /// Promise 13: the second pool.
 #[tokio::test(start_paused = true)]
-async fn good_targets_that_hang_together_stop_another_for_a_second_at_most() {
+async fn good_targets_that_hang_together_do_not_delay_another() {
     let hanging = Arc::new(AtomicBool::new(false));
     let hang = Arc::clone(&hanging);
     let target = RecordingDeliverer::scripted(move |request| {
@@ -64,17 +64,14 @@ async fn good_targets_that_hang_together_stop_another_for_a_second_at_most() {
     for _ in 0..40 {
         world.publish("fifty").await;
     }
-    let mut delayed = 0;
+    // All fifty are tried again every fifteen seconds at first.
     for _ in 0..20 {
         let start = tokio::time::Instant::now();
         let published = world.publish("good").await;
         world.finished(published.deliveries[0].0).await;
-        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
-        delayed += usize::from(start.elapsed() > Duration::from_millis(100));
+        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
         tokio::time::sleep(seconds(2)).await;
     }
-    // Once for each time that all fifty are tried again, which is every fifteen seconds at first.
-    assert!(delayed <= 4, "{delayed} of 20");
 }
 
 #[tokio::test(start_paused = true)]
