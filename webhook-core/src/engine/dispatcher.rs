@@ -260,6 +260,7 @@ async fn record_unknown(inner: &Inner, lease: &Lease, loaded: Loaded) -> Result<
             retry_after: None,
             // What was asked for is not made until its result is known.
             request: None,
+            moved: false,
         };
         let input = Input::Ended { ending: &ending, chain: state.chain, late: false, replaces: None };
         // An unknown attempt asks no policy.
