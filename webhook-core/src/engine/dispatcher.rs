@@ -31,6 +31,10 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
     while worker.phase() == Phase::Running {
         match claim(&inner, &worker).await {
             Ok(Claimed::Filled) => backoff.reset(),
+            // Jobs may be claimed without end that cannot be loaded.
+            Ok(Claimed::StoreAway) => {
+                worker.unless_stopped(tokio::time::sleep(backoff.after_failure())).await;
+            }
             Ok(Claimed::NoRoom) => worker.unless_stopped(worker.slots.released.notified()).await,
             Ok(Claimed::Short { used_up }) => {
                 backoff.reset();
@@ -58,6 +62,8 @@ enum Claimed {
     Short { used_up: bool },
     /// There is no free slot.
     NoRoom,
+    /// What was claimed cannot be loaded for now.
+    StoreAway,
 }
 
 async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, BackendError> {
@@ -89,27 +95,36 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
     let used_up = room.fits(Class::Doubtful) == 0 || room.fits(Class::Dead) == 0;
     if leases.is_empty() {
         worker.slots.cancel(reserved);
-    } else {
-        start(inner, worker, leases, reserved, since).await;
+    } else if !start(inner, worker, leases, reserved, since).await {
+        return Ok(Claimed::StoreAway);
     }
     Ok(if filled { Claimed::Filled } else { Claimed::Short { used_up } })
 }
 
-/// Loads claimed jobs and starts those that are to be sent.
-async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, reserved: Room, since: Instant) {
-    let mut go = Vec::new();
-    let mut settles = Vec::new();
+/// Loads claimed jobs and starts those that are to be sent. Answers whether the store did.
+async fn start(
+    inner: &Arc<Inner>,
+    worker: &Arc<Worker>,
+    leases: Vec<Lease>,
+    reserved: Room,
+    since: Instant,
+) -> bool {
+    let (mut go, mut settles, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut answered = true;
     for (lease, found) in load(inner, leases).await {
+        answered &= !matches!(found, Found::Unknown);
         match decide(inner, worker, &lease, found, since) {
             Decision::Start(ready) => go.push((lease, ready)),
             Decision::Settle(verdict) => settles.push(settle(&lease, verdict)),
-            Decision::RecordUnknown(loaded) => {
-                if let Err(error) = record_unknown(inner, &lease, *loaded).await {
-                    tracing::warn!(error = &error as &dyn Error, delivery = %lease.id, "an unknown attempt is not recorded yet");
-                }
-            }
+            Decision::RecordUnknown(loaded) => unknown.push((lease, loaded)),
             Decision::Leave => {}
         }
+    }
+    // First, and at once: what comes after it may take longer than its leases last (promise 18).
+    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
+    let admitted = worker.slots.admit(reserved, sizes, since);
+    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
+        worker.go(inner, lease, ready, admitted);
     }
     if !settles.is_empty()
         && let Err(error) = inner.queue.settle(&settles).await
@@ -120,11 +135,12 @@ async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, res
             "jobs wait for their leases to end"
         );
     }
-    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
-    let admitted = worker.slots.admit(reserved, sizes, since);
-    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
-        worker.go(inner, lease, ready, admitted);
+    for (lease, loaded) in unknown {
+        if let Err(error) = record_unknown(inner, &lease, *loaded).await {
+            tracing::warn!(error = &error as &dyn Error, delivery = %lease.id, "an unknown attempt is not recorded yet");
+        }
     }
+    answered
 }
 
 /// A settle of a job that was not sent.
