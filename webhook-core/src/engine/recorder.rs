@@ -30,6 +30,9 @@ const BATCH: usize = 256;
 /// How often one result is decided anew because its delivery moved on.
 const DECISIONS: u32 = 16;
 
+/// After the grace of a stop a store that fails is tried so many more times, with such a pause in between.
+const LAST_TRIES: u32 = 3;
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// RFC 9110, section 15.5.11.
 const GONE: u16 = 410;
 
@@ -126,6 +129,7 @@ pub(super) async fn run(
     mut finished: mpsc::UnboundedReceiver<Finished>,
 ) {
     let mut gathered = Vec::with_capacity(BATCH);
+    let mut last_tries = 0;
     while finished.recv_many(&mut gathered, BATCH).await > 0 {
         let mut batch: Vec<Pending> =
             gathered.drain(..).map(|finished| Pending::new(finished, &worker)).collect();
@@ -139,8 +143,19 @@ pub(super) async fn run(
                         results = batch.len(),
                         "results wait for the store"
                     );
-                    tokio::time::sleep(backoff.after_failure()).await;
-                    batch
+                    if worker.phase() < Phase::Aborting {
+                        worker.unless(Phase::Aborting, tokio::time::sleep(backoff.after_failure())).await;
+                        batch
+                    } else if last_tries < LAST_TRIES {
+                        last_tries += 1;
+                        tokio::time::sleep(LAST_PAUSE).await;
+                        batch
+                    } else {
+                        // Their leases run out, and the next worker finds unknown attempts.
+                        tracing::warn!(results = batch.len(), "results are lost by the stop");
+                        worker.slots.release(batch.iter().map(Pending::id));
+                        Vec::new()
+                    }
                 }
             };
         }
