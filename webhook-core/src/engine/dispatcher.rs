@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::lane_settings;
 use super::worker::{Phase, Ready, Worker};
 use crate::error::BackendError;
 use crate::id::{AttemptId, SubscriptionId, Token};
 use crate::lane::{Class, Effect, Room};
 use crate::lifecycle::{self, Ending, Input, Next};
 use crate::model::{Attempt, DeliveryState, Outcome, SubscriptionStatus, Trigger};
-use crate::queue::{Claim, Lease, Settle, Verdict};
+use crate::queue::{Claim, LaneSettings, Lease, Settle, Verdict};
 use crate::store::{Load, Loaded, Record, RecordLease};
 
 /// Jobs in one claim. The rest of the slots stays free for hand-offs meanwhile.
@@ -111,8 +112,15 @@ async fn start(
 ) -> bool {
     let (mut go, mut settles, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     let mut answered = true;
+    let mut behind: HashMap<SubscriptionId, LaneSettings> = HashMap::new();
     for (lease, found) in load(inner, leases).await {
         answered &= !matches!(found, Found::Unknown);
+        if let Found::Delivery(_, Some(endpoint)) = &found
+            && !inner.own_queue
+            && lease.lane_version < endpoint.subscription.version
+        {
+            behind.insert(lease.lane, lane_settings(&endpoint.subscription));
+        }
         match decide(inner, worker, &lease, found, since) {
             Decision::Start(ready) => go.push((lease, ready)),
             Decision::Settle(verdict) => settles.push(settle(&lease, verdict)),
@@ -126,6 +134,7 @@ async fn start(
     for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
         worker.go(inner, lease, ready, admitted);
     }
+    push(inner, behind.into_values().collect()).await;
     if !settles.is_empty()
         && let Err(error) = inner.queue.settle(&settles).await
     {
@@ -141,6 +150,20 @@ async fn start(
         }
     }
     answered
+}
+
+/// Tells a queue apart from the store what it missed of lanes. Before anything is handed back: a lane that is held
+/// and that the queue does not know as held would give it again at once.
+async fn push(inner: &Inner, behind: Vec<LaneSettings>) {
+    if !behind.is_empty()
+        && let Err(error) = inner.queue.lanes(&behind).await
+    {
+        tracing::warn!(
+            error = &error as &dyn Error,
+            lanes = behind.len(),
+            "the queue did not take lanes' settings"
+        );
+    }
 }
 
 /// A settle of a job that was not sent.
