@@ -37,6 +37,7 @@ pub(crate) struct FaultyQueue {
     state: watch::Sender<State>,
     slow: Mutex<HashMap<QueueCall, VecDeque<Duration>>>,
     calls: AtomicUsize,
+    most: AtomicUsize,
 }
 
 type Answer<T> = Result<T, BackendError>;
@@ -44,7 +45,13 @@ type Answer<T> = Result<T, BackendError>;
 impl FaultyQueue {
     pub(crate) fn new(inner: Arc<MemoryQueue>) -> Self {
         let state = watch::Sender::new(State::Works);
-        Self { inner, state, slow: Mutex::default(), calls: AtomicUsize::new(0) }
+        Self {
+            inner,
+            state,
+            slow: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+        }
     }
 
     pub(crate) fn set(&self, state: State) {
@@ -61,8 +68,15 @@ impl FaultyQueue {
         self.calls.swap(0, Ordering::SeqCst)
     }
 
+    /// After so many calls nothing is answered: in paused time, who spins would spin for ever.
+    pub(crate) fn most(&self, calls: usize) {
+        self.most.store(calls, Ordering::SeqCst);
+    }
+
     async fn check(&self) -> Answer<()> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.calls.fetch_add(1, Ordering::SeqCst) >= self.most.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         tokio::task::yield_now().await;
         let mut state = self.state.subscribe();
         // The sender lives in `self`.

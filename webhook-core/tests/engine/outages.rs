@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use webhook_core::model::{DeliveryStatus, NewEvent, Outcome};
-use webhook_core::testing::{RecordingDeliverer, Scripted};
+use webhook_core::testing::{RecordingDeliverer, START, Scripted};
 use webhook_core::{PublishError, SubscriptionDraft, Workers};
 
 use crate::faulty_queue::State;
-use crate::support::{TARGET, World, seconds};
+use crate::support::{TARGET, World, seconds, tenant};
 
 /// Counts the bytes that were given away and are still held by somebody.
 #[derive(Debug, Clone, Default)]
@@ -275,4 +275,31 @@ async fn a_stop_while_the_queue_is_away_ends_with_its_grace_and_leaves_what_is_f
         assert_eq!(world.target.requests().len(), 1);
         elsewhere.shutdown(seconds(1)).await;
     }
+}
+
+/// A queue that was away missed a pause: the worker that meets an older lane tells it, before it hands anything back.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_queue_missed_is_pushed_by_whoever_loads_and_nothing_spins() {
+    let (world, _, queue) = World::on_faulty_backends(RecordingDeliverer::new());
+    // The sweep, which would tell the queue too, comes once at the start and then much later.
+    let workers = world.another_with(|builder| builder.reconcile_period(seconds(3600)));
+    workers.spawn(Workers::default()).unwrap();
+    let id = world.subscribe(SubscriptionDraft::to(TARGET)).await.id;
+    for _ in 0..100 {
+        let later = NewEvent::json("a.b", "{}").deliver_at(START.after(seconds(20)));
+        world.webhooks.publish(later).await.unwrap();
+    }
+    tokio::time::sleep(seconds(10)).await;
+    queue.set(State::Away);
+    world.webhooks.subscriptions().pause(&tenant(), id).await.unwrap();
+    queue.set(State::Works);
+    let _ = queue.calls();
+    queue.most(200);
+    tokio::time::sleep(seconds(60)).await;
+    let calls = queue.calls();
+    assert!(calls < 50, "{calls} calls in a minute");
+    assert!(world.target.requests().is_empty());
+    world.webhooks.subscriptions().resume(&tenant(), id).await.unwrap();
+    soon(&world, 100).await;
+    workers.shutdown(seconds(1)).await;
 }
