@@ -8,6 +8,7 @@
 
 mod lanes;
 mod order;
+mod outages;
 mod poison;
 mod restart;
 mod retries;

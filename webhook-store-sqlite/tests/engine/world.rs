@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use webhook_core::deliver::Request;
 use webhook_core::engine::Builder;
 use webhook_core::id::{DeliveryId, SubscriptionId};
 use webhook_core::model::{Attempt, Delivery, NewEvent, Subscription, SubscriptionStatus, Tenant};
@@ -69,21 +70,21 @@ pub(crate) fn engine(
 
 impl World {
     /// An engine without workers.
-    pub(crate) async fn new(
-        script: impl Fn(&webhook_core::deliver::Request) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) async fn new(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::with(script, |builder| builder).await
     }
 
     pub(crate) async fn with(
-        script: impl Fn(&webhook_core::deliver::Request) -> Reply + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
         change: impl FnOnce(Builder) -> Builder,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("webhooks.db");
         let clock = ManualClock::new();
         let target = Target::new(&clock, script);
-        let options = SqliteOptions::new(&path).clock(Arc::new(clock.clone()));
+        // Where another program holds the file, nobody is to wait long for it.
+        let options =
+            SqliteOptions::new(&path).clock(Arc::new(clock.clone())).busy_timeout(Duration::from_millis(50));
         let store = SqliteStore::open(options).await.unwrap();
         let webhooks = engine(&store, &clock, &target, change);
         Self { webhooks, store, clock, target, path, _directory: directory }
@@ -94,9 +95,7 @@ impl World {
     }
 
     /// With workers.
-    pub(crate) async fn running(
-        script: impl Fn(&webhook_core::deliver::Request) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) async fn running(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let world = Self::new(script).await;
         world.spawn();
         world
