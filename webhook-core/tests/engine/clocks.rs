@@ -8,7 +8,7 @@ use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::model::{DeliveryStatus, NewEvent, Outcome};
 use webhook_core::queue::{JobQueue as _, NewJob};
 use webhook_core::testing::{ManualClock, RecordingDeliverer, START, Scripted};
-use webhook_core::time::Clock as _;
+use webhook_core::time::{Clock as _, Timestamp};
 use webhook_core::{SubscriptionDraft, Webhooks, Workers};
 
 use crate::faulty::{Call, Fault};
@@ -22,11 +22,7 @@ fn lying(answer: Scripted) -> (World, ManualClock) {
     let clock = ManualClock::new();
     let lies = clock.clone();
     let target = RecordingDeliverer::scripted(move |_| {
-        if lies.now() > START {
-            lies.set(webhook_core::time::Timestamp::EPOCH)
-        } else {
-            lies.set(START.after(YEAR))
-        }
+        lies.set(if lies.now() > START { Timestamp::EPOCH } else { START.after(YEAR) });
         answer.clone()
     });
     let world = World::with(target, |builder| builder.clock(Arc::new(clock.clone())).lease(seconds(2)));
@@ -56,7 +52,7 @@ async fn a_wall_clock_that_jumps_moves_no_wait_and_no_lease() {
 /// Promises 6 and 18: a worker that is a year ahead has room for it at once, and must not send it.
 #[tokio::test(start_paused = true)]
 async fn a_scheduled_event_is_sent_at_its_moment_by_the_stores_clock() {
-    for worker in [START.after(YEAR), webhook_core::time::Timestamp::EPOCH] {
+    for worker in [START.after(YEAR), Timestamp::EPOCH] {
         let (world, clock) = lying(Scripted::status(200));
         clock.set(worker);
         world.webhooks.spawn(Workers::default()).unwrap();

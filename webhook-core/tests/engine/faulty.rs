@@ -110,7 +110,7 @@ impl FaultyStore {
         match fault {
             Some(Fault::After) => Err(error(BackendErrorKind::Timeout)),
             Some(Fault::Slow(delay)) => {
-                tokio::time::sleep(delay).await;
+                tokio::time::sleep(delay).await; // verify: allow(sleep): a store that is slow
                 done
             }
             Some(Fault::Before) | None => done,
