@@ -8,6 +8,7 @@ use webhook_core::model::{DeliveryStatus, NewEvent, Outcome};
 use webhook_core::testing::{RecordingDeliverer, START, Scripted};
 use webhook_core::{PublishError, SubscriptionDraft, Workers};
 
+use crate::faulty::{Call, Fault};
 use crate::faulty_queue::State;
 use crate::support::{TARGET, World, seconds, tenant};
 
@@ -302,4 +303,27 @@ async fn a_pause_that_the_queue_missed_is_pushed_by_whoever_loads_and_nothing_sp
     world.webhooks.subscriptions().resume(&tenant(), id).await.unwrap();
     soon(&world, 100).await;
     workers.shutdown(seconds(1)).await;
+}
+
+/// Promise 17: a store that neither fails nor answers. It may still do what it was asked, and nothing is sent twice.
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_the_store_does_not_answer_ends_five_seconds_after_its_grace_at_most() {
+    for call in [Call::Insert, Call::Record] {
+        let (world, store, _) = World::on_faulty_backends(RecordingDeliverer::new());
+        world.webhooks.spawn(Workers::default()).unwrap();
+        world.subscribe(SubscriptionDraft::to(TARGET)).await;
+        store.fail(call, Fault::Slow(seconds(600)));
+        let publishing = world.webhooks.clone();
+        tokio::spawn(async move { publishing.publish(NewEvent::json("a.b", "{}")).await });
+        tokio::time::sleep(seconds(1)).await;
+        let start = tokio::time::Instant::now();
+        world.webhooks.shutdown(seconds(5)).await;
+        assert!(start.elapsed() <= seconds(10), "{:?} while {call:?} does not answer", start.elapsed());
+        let elsewhere = world.another();
+        elsewhere.spawn(Workers::default()).unwrap();
+        soon(&world, 1).await;
+        tokio::time::sleep(seconds(900)).await;
+        assert_eq!(world.target.requests().len(), 1);
+        elsewhere.shutdown(seconds(1)).await;
+    }
 }
