@@ -206,6 +206,7 @@ macro_rules! store_tests {
                 what_comes_after_the_start_is_no_part_of_it
                 replayed_deliveries_wait_for_their_turn
                 the_oldest_replay_is_worked_off_first
+                a_finished_replay_leaves_after_the_retention
             }
             subscriptions {
                 a_created_subscription_is_there

@@ -255,7 +255,7 @@ fn ending(outcome: Outcome, request: Option<Request>) -> Ending {
         Outcome::Unknown => (None, None),
     };
     let trigger = if request.is_some() { Trigger::Manual } else { Trigger::Schedule };
-    Ending { outcome, trigger, status_code, error, retry_after: None, request }
+    Ending { outcome, trigger, status_code, error, retry_after: None, request, moved: false }
 }
 
 /// A row of the log.

@@ -48,6 +48,8 @@ pub struct Ending {
     pub retry_after: Option<Duration>,
     /// The request that the delivery carried when it was loaded for this attempt.
     pub request: Option<Request>,
+    /// The subscription has another target by now: a 410 is then a failure like any other.
+    pub moved: bool,
 }
 
 /// What happens to a delivery.
@@ -97,7 +99,8 @@ pub struct Step {
     pub next: Next,
     /// The number of the attempt's row, when an attempt ended.
     pub number: Option<u32>,
-    /// The target said that it is gone: its subscription is to be disabled, if this is still its target.
+    /// The subscription's present target said that it is gone: the subscription is to be disabled, unless its
+    /// target is changed in the meantime.
     pub gone: bool,
 }
 
@@ -219,7 +222,7 @@ fn ended(
     }
     state.unknowns = 0;
     state.status = DeliveryStatus::Retrying;
-    if ending.status_code == Some(410) {
+    if ending.status_code == Some(410) && !ending.moved {
         let mut step = step(exhausted(state, StatusReason::Gone), Next::Never);
         step.gone = true;
         return step;
@@ -279,6 +282,7 @@ mod tests {
             error: Some(AttemptError::new(ErrorKind::Status, status.to_string())),
             retry_after: None,
             request: None,
+            moved: false,
         }
     }
 
@@ -335,6 +339,14 @@ mod tests {
         let step = fresh(&DeliveryState::new(), &failure(410));
         assert_eq!((step.state.reason, step.gone), (Some(StatusReason::Gone), true));
         assert_eq!(step.next, Next::Never);
+    }
+
+    #[test]
+    fn gone_from_a_target_that_was_changed_meanwhile_is_a_failure_like_any_other() {
+        let moved = fresh(&DeliveryState::new(), &Ending { moved: true, ..failure(410) });
+        let failed = fresh(&DeliveryState::new(), &failure(500));
+        assert_eq!((moved.state.status, moved.state.reason), (DeliveryStatus::Retrying, None));
+        assert_eq!((moved.next, moved.gone, moved.state.failed), (failed.next, false, 1));
     }
 
     /// Promise 7: the first unknown is retried at once, the n-th waits min(2^(n-1), 60) s, the eighth ends it.

@@ -18,7 +18,7 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 use crate::error::{BACKEND, Fault};
 
 /// One script a version, the first being version 1. A released one never changes.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 const V1: &str = "
 CREATE TABLE webhooks_meta (
@@ -240,6 +240,13 @@ CREATE TABLE webhooks_inbox (
 CREATE INDEX webhooks_inbox_waiting ON webhooks_inbox (number) WHERE problem IS NULL;
 -- list of rejected ones
 CREATE INDEX webhooks_inbox_rejected ON webhooks_inbox (id) WHERE problem IS NOT NULL;
+";
+
+const V2: &str = "
+ALTER TABLE webhooks_replays ADD COLUMN finished_at INTEGER;
+UPDATE webhooks_replays SET finished_at = started_at WHERE finished = 1;
+-- prune
+CREATE INDEX webhooks_replays_finished ON webhooks_replays (finished_at) WHERE finished = 1;
 ";
 
 /// Brings the file's schema to this version.

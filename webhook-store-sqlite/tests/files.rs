@@ -88,6 +88,34 @@ async fn a_schema_of_a_newer_version_is_refused() {
     assert!(text.contains("version 99"), "{text}");
 }
 
+/// Version 2 knows when a replay finished; of one that had finished before, it takes its start for that.
+#[tokio::test]
+async fn a_file_of_version_1_is_brought_up_to_date_with_what_is_in_it() {
+    let f = Fixture::new().await;
+    let tenant = webhook_core::model::Tenant::default();
+    let [over, running] = [webhook_core::id::ReplayId::new(), webhook_core::id::ReplayId::new()];
+    for id in [over, running] {
+        let new = NewReplay { id, tenant: tenant.clone(), filter: DeliveryFilter::default() };
+        f.store.replay_start(&new).await.unwrap();
+    }
+    f.store.replay_record(over, None, None, &[]).await.unwrap();
+    let mut conn = raw_writer(&f.path).await;
+    for back in [
+        "DROP INDEX webhooks_replays_finished",
+        "ALTER TABLE webhooks_replays DROP COLUMN finished_at",
+        "DELETE FROM webhooks_migrations WHERE version = 2",
+    ] {
+        sqlx::query(back).execute(&mut conn).await.unwrap();
+    }
+    conn.close().await.unwrap();
+    let f = f.reopen().await;
+    f.clock.advance(SECOND);
+    f.store.prune(SECOND, 10).await.unwrap();
+    assert_eq!(f.store.replay(&tenant, over).await.unwrap(), None);
+    assert!(f.store.replay(&tenant, running).await.unwrap().is_some_and(|seen| !seen.finished));
+    f.check().await;
+}
+
 #[tokio::test]
 async fn a_file_without_the_schema_is_refused_when_migrating_is_off() {
     let directory = tempfile::tempdir().unwrap();

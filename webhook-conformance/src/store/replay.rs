@@ -263,3 +263,26 @@ pub async fn the_oldest_replay_is_worked_off_first<F: StoreFixture>(fixture: &F)
     assert!(desk.store.replay(&theirs.tenant, second.id).await.unwrap().is_some_and(|seen| seen.finished));
     assert_eq!(desk.store.replay(&theirs.tenant, ReplayId::new()).await.unwrap(), None);
 }
+
+/// Counted from its end; one that runs stays, however old it is.
+pub async fn a_finished_replay_leaves_after_the_retention<F: StoreFixture>(fixture: &F) {
+    let desk = Desk::new(fixture);
+    let subscription = desk.subscribe().await;
+    ended(&desk, &subscription, 1).await;
+    let finished = start(&desk).await;
+    let prune = async |units| desk.store.prune(F::UNIT * units, 10).await.unwrap();
+    fixture.advance(F::UNIT * 4).await;
+    work(&desk, 10).await;
+    let running = start(&desk).await;
+    fixture.advance(F::UNIT * 2).await;
+    assert_eq!(prune(4).await, 0, "its event is unfinished again");
+    assert!(progress(&desk, finished.id).await.finished);
+
+    fixture.advance(F::UNIT * 3).await;
+    assert_eq!(prune(4).await, 0, "replays are not counted");
+    assert_eq!(desk.store.replay(&Tenant::default(), finished.id).await.unwrap(), None);
+    assert!(!progress(&desk, running.id).await.finished);
+    assert_eq!(next(&desk, 10).await.id, running.id);
+    let repeat = ReplayPage { id: finished.id, after: None, deliveries: Vec::new() };
+    assert_eq!(record(&desk, &repeat).await, ReplayRecorded::Stale, "it is gone");
+}

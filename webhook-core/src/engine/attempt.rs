@@ -152,7 +152,7 @@ fn finished(
         response_body,
         target_url: endpoint.subscription.target_url.to_string(),
     };
-    let ending = Ending { outcome, trigger, status_code, error, retry_after: asked, request };
+    let ending = Ending { outcome, trigger, status_code, error, retry_after: asked, request, moved: false };
     Finished { attempt, ending, effect, state, endpoint }
 }
 

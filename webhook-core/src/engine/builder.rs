@@ -137,7 +137,7 @@ impl Builder {
         self
     }
 
-    /// How long finished events are kept; `None` keeps them for ever. Default: 72 h.
+    /// How long finished events, and finished replays, are kept; `None` keeps them for ever. Default: 72 h.
     pub fn retention(mut self, retention: Option<Duration>) -> Self {
         self.settings.retention = retention;
         self

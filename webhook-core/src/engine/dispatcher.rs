@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::lane_settings;
 use super::worker::{Phase, Ready, Worker};
 use crate::error::BackendError;
 use crate::id::{AttemptId, SubscriptionId, Token};
 use crate::lane::{Class, Effect, Room};
 use crate::lifecycle::{self, Ending, Input, Next};
 use crate::model::{Attempt, DeliveryState, Outcome, SubscriptionStatus, Trigger};
-use crate::queue::{Claim, Lease, Settle, Verdict};
+use crate::queue::{Claim, LaneSettings, Lease, Settle, Verdict};
 use crate::store::{Load, Loaded, Record, RecordLease};
 
 /// Jobs in one claim. The rest of the slots stays free for hand-offs meanwhile.
@@ -31,6 +32,10 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
     while worker.phase() == Phase::Running {
         match claim(&inner, &worker).await {
             Ok(Claimed::Filled) => backoff.reset(),
+            // Jobs may be claimed without end that cannot be loaded.
+            Ok(Claimed::StoreAway) => {
+                worker.unless_stopped(tokio::time::sleep(backoff.after_failure())).await;
+            }
             Ok(Claimed::NoRoom) => worker.unless_stopped(worker.slots.released.notified()).await,
             Ok(Claimed::Short { used_up, is_crowded }) => {
                 backoff.reset();
@@ -61,6 +66,8 @@ enum Claimed {
     Short { used_up: bool, is_crowded: bool },
     /// There is no free slot.
     NoRoom,
+    /// What was claimed cannot be loaded for now.
+    StoreAway,
 }
 
 async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, BackendError> {
@@ -93,29 +100,46 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
     let used_up = room.fits(Class::Doubtful) == 0 || room.fits(Class::Dead) == 0;
     if leases.is_empty() {
         worker.slots.cancel(reserved);
-    } else {
-        start(inner, worker, leases, reserved, since).await;
+    } else if !start(inner, worker, leases, reserved, since).await {
+        return Ok(Claimed::StoreAway);
     }
     let is_crowded = avoid.is_crowded;
     Ok(if filled { Claimed::Filled } else { Claimed::Short { used_up, is_crowded } })
 }
 
-/// Loads claimed jobs and starts those that are to be sent.
-async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, reserved: Room, since: Instant) {
-    let mut go = Vec::new();
-    let mut settles = Vec::new();
+/// Loads claimed jobs and starts those that are to be sent. Answers whether the store did.
+async fn start(
+    inner: &Arc<Inner>,
+    worker: &Arc<Worker>,
+    leases: Vec<Lease>,
+    reserved: Room,
+    since: Instant,
+) -> bool {
+    let (mut go, mut settles, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut answered = true;
+    let mut behind: HashMap<SubscriptionId, LaneSettings> = HashMap::new();
     for (lease, found) in load(inner, leases).await {
+        answered &= !matches!(found, Found::Unknown);
+        if let Found::Delivery(_, Some(endpoint)) = &found
+            && !inner.own_queue
+            && lease.lane_version < endpoint.subscription.version
+        {
+            behind.insert(lease.lane, lane_settings(&endpoint.subscription));
+        }
         match decide(inner, worker, &lease, found, since) {
             Decision::Start(ready) => go.push((lease, ready)),
             Decision::Settle(verdict) => settles.push(settle(&lease, verdict)),
-            Decision::RecordUnknown(loaded) => {
-                if let Err(error) = record_unknown(inner, &lease, *loaded).await {
-                    tracing::warn!(error = &error as &dyn Error, delivery = %lease.id, "an unknown attempt is not recorded yet");
-                }
-            }
+            Decision::RecordUnknown(loaded) => unknown.push((lease, loaded)),
             Decision::Leave => {}
         }
     }
+    // First, and at once: what comes after it may take longer than its leases last (promise 18).
+    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
+    let admitted = worker.slots.admit(reserved, sizes, since);
+    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
+        worker.go(inner, lease, ready, admitted);
+    }
+    push(inner, behind.into_values().collect()).await;
     if !settles.is_empty()
         && let Err(error) = inner.queue.settle(&settles).await
     {
@@ -125,10 +149,25 @@ async fn start(inner: &Arc<Inner>, worker: &Arc<Worker>, leases: Vec<Lease>, res
             "jobs wait for their leases to end"
         );
     }
-    let sizes = go.iter().map(|(lease, ready)| (lease, ready.event.payload.len()));
-    let admitted = worker.slots.admit(reserved, sizes, since);
-    for ((lease, ready), admitted) in go.into_iter().zip(admitted) {
-        worker.go(inner, lease, ready, admitted);
+    for (lease, loaded) in unknown {
+        if let Err(error) = record_unknown(inner, &lease, *loaded).await {
+            tracing::warn!(error = &error as &dyn Error, delivery = %lease.id, "an unknown attempt is not recorded yet");
+        }
+    }
+    answered
+}
+
+/// Tells a queue apart from the store what it missed of lanes. Before anything is handed back: a lane that is held
+/// and that the queue does not know as held would give it again at once.
+async fn push(inner: &Inner, behind: Vec<LaneSettings>) {
+    if !behind.is_empty()
+        && let Err(error) = inner.queue.lanes(&behind).await
+    {
+        tracing::warn!(
+            error = &error as &dyn Error,
+            lanes = behind.len(),
+            "the queue did not take lanes' settings"
+        );
     }
 }
 
@@ -265,6 +304,7 @@ async fn record_unknown(inner: &Inner, lease: &Lease, loaded: Loaded) -> Result<
             retry_after: None,
             // What was asked for is not made until its result is known.
             request: None,
+            moved: false,
         };
         let input = Input::Ended { ending: &ending, chain: state.chain, late: false, replaces: None };
         // An unknown attempt asks no policy.

@@ -2,6 +2,9 @@
 //!
 //! An acknowledgement never waits for it (promise 15), and what it drops, because it has too much to do or the
 //! queue is away, the reconciler finds in the store (promise 2).
+//!
+//! What is scheduled is never handed to a worker from here: whether its moment has come is for the store's clock
+//! to say, when it is loaded, and not for this process's (promises 6 and 18).
 
 use std::error::Error;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use tokio::sync::mpsc;
 use super::committer::Submission;
 use super::handle::Inner;
 use super::lane_settings;
-use super::worker::Ready;
+use super::worker::{Ready, Worker};
 use crate::error::BackendError;
 use crate::model::DeliveryState;
 use crate::queue::{Enqueued, NewJob};
@@ -104,23 +107,35 @@ async fn run(inner: std::sync::Weak<Inner>, mut waiting: mpsc::Receiver<Waiting>
         let Some(inner) = inner.upgrade() else { return };
         let jobs = batch.len();
         let bytes: usize = batch.iter().map(|waiting| waiting.ready.event.payload.len()).sum();
-        if let Err(error) = enqueue(&inner, std::mem::take(&mut batch)).await {
-            tracing::warn!(
-                error = &error as &dyn Error,
-                jobs,
-                "jobs were not enqueued; the reconciler will find them"
-            );
+        let is_scheduled = |waiting: &Waiting| waiting.ready.event.deliver_at.is_some();
+        let (scheduled, fresh): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_scheduled);
+        let worker = inner.worker();
+        for (part, worker) in [(fresh, worker.as_ref()), (scheduled, None)] {
+            let jobs = part.len();
+            if jobs > 0
+                && let Err(error) = enqueue(&inner, part, worker).await
+            {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    jobs,
+                    "jobs were not enqueued; the reconciler will find them"
+                );
+            }
         }
         load.bytes.fetch_sub(bytes, Ordering::Relaxed);
         load.jobs.fetch_sub(jobs, Ordering::AcqRel);
     }
 }
 
-async fn enqueue(inner: &Arc<Inner>, batch: Vec<Waiting>) -> Result<(), BackendError> {
+/// Enqueues jobs, handed off to the worker as far as it has room.
+async fn enqueue(
+    inner: &Arc<Inner>,
+    batch: Vec<Waiting>,
+    worker: Option<&Arc<Worker>>,
+) -> Result<(), BackendError> {
     let (jobs, mut ready): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|waiting| (waiting.job, Some(waiting.ready))).unzip();
-    let worker = inner.worker();
-    let reservation = worker.as_ref().and_then(|worker| worker.reserve(inner, jobs.len()));
+    let reservation = worker.and_then(|worker| worker.reserve(inner, jobs.len()));
     let hand_off = reservation.as_ref().map(|reserved| &reserved.hand_off);
     let outcome = inner.queue.enqueue(&jobs, hand_off).await;
     let mut leased = Vec::new();
@@ -136,7 +151,7 @@ async fn enqueue(inner: &Arc<Inner>, batch: Vec<Waiting>) -> Result<(), BackendE
             }
         }
     }
-    if let (Some(worker), Some(reservation)) = (&worker, reservation) {
+    if let (Some(worker), Some(reservation)) = (worker, reservation) {
         worker.start_reserved(inner, &reservation, leased);
     }
     outcome?;

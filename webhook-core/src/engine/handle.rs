@@ -381,14 +381,21 @@ impl Webhooks {
     /// `grace`. What is cut off then is recorded as `interrupted` and retried at once elsewhere; nothing
     /// waits for a lease afterwards (promise 17).
     ///
+    /// It takes the grace and a moment for recording what was cut off. While the store is away, what could not be
+    /// recorded by then is left to other workers, which find it when its lease has run out; at most five seconds
+    /// after the grace it returns in any case.
+    ///
     /// # Cancel safety
     /// If dropped, the workers go on stopping, and jobs that were not handed back wait for their leases.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.stopped.store(true, std::sync::atomic::Ordering::Release);
-        if let Some(committer) = self.inner.committer.get() {
-            committer.drain().await;
+        let start = tokio::time::Instant::now();
+        if let Some(committer) = self.inner.committer.get()
+            && tokio::time::timeout(grace, committer.drain()).await.is_err()
+        {
+            tracing::warn!("events that were being published may not be stored");
         }
-        self.stop_workers(grace).await;
+        self.stop_workers(grace.saturating_sub(start.elapsed())).await;
     }
 
     async fn stop_workers(&self, grace: Duration) {

@@ -4,6 +4,7 @@
 //! There is one recorder in a process. A result keeps its slot until it is recorded, so what waits here is
 //! bounded while the store is away, and nothing is dropped (promises 15 and 16).
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,6 +29,12 @@ use crate::store::{Record, RecordLease, Recorded};
 const BATCH: usize = 256;
 /// How often one result is decided anew because its delivery moved on.
 const DECISIONS: u32 = 16;
+
+/// After the grace of a stop a store that fails is tried so many more times, with such a pause in between.
+const LAST_TRIES: u32 = 3;
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// RFC 9110, section 15.5.11.
+const GONE: u16 = 410;
 
 /// An attempt that is over.
 #[derive(Debug)]
@@ -122,6 +129,7 @@ pub(super) async fn run(
     mut finished: mpsc::UnboundedReceiver<Finished>,
 ) {
     let mut gathered = Vec::with_capacity(BATCH);
+    let mut last_tries = 0;
     while finished.recv_many(&mut gathered, BATCH).await > 0 {
         let mut batch: Vec<Pending> =
             gathered.drain(..).map(|finished| Pending::new(finished, &worker)).collect();
@@ -135,8 +143,19 @@ pub(super) async fn run(
                         results = batch.len(),
                         "results wait for the store"
                     );
-                    tokio::time::sleep(backoff.after_failure()).await;
-                    batch
+                    if worker.phase() < Phase::Aborting {
+                        worker.unless(Phase::Aborting, tokio::time::sleep(backoff.after_failure())).await;
+                        batch
+                    } else if last_tries < LAST_TRIES {
+                        last_tries += 1;
+                        tokio::time::sleep(LAST_PAUSE).await;
+                        batch
+                    } else {
+                        // Their leases run out, and the next worker finds unknown attempts.
+                        tracing::warn!(results = batch.len(), "results are lost by the stop");
+                        worker.slots.release(batch.iter().map(Pending::id));
+                        Vec::new()
+                    }
                 }
             };
         }
@@ -152,8 +171,13 @@ struct Failed {
 async fn record(
     inner: &Arc<Inner>,
     worker: &Arc<Worker>,
-    batch: Vec<Pending>,
+    mut batch: Vec<Pending>,
 ) -> Result<Vec<Pending>, Failed> {
+    if batch.iter().any(|pending| pending.finished.ending.status_code == Some(GONE))
+        && let Err(error) = look_for_moved(inner, &mut batch).await
+    {
+        return Err(Failed { batch, error });
+    }
     let (steps, records): (Vec<_>, Vec<_>) = batch.iter().map(Pending::decide).unzip();
     let outcomes = match inner.store.record(&records).await {
         Ok(outcomes) => outcomes,
@@ -219,6 +243,31 @@ async fn record(
     enqueue_jobs(inner, &jobs).await;
     worker.slots.release(over);
     Ok(again)
+}
+
+/// Only the present target may say that it is gone. A change of the target that comes after this look and before
+/// the commit is as one after it: the delivery ends, and the subscription, looked at once more, is left alone.
+async fn look_for_moved(inner: &Inner, batch: &mut [Pending]) -> Result<(), BackendError> {
+    let mut gone: Vec<_> =
+        batch.iter_mut().filter(|pending| pending.finished.ending.status_code == Some(GONE)).collect();
+    let mut ids: Vec<_> = gone.iter().map(|pending| pending.finished.attempt.subscription_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let stored = match inner.store.get(&ids).await {
+        Ok(stored) => stored,
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn Error, "the targets that are gone cannot be compared");
+            return Ok(());
+        }
+    };
+    let targets: HashMap<_, _> =
+        stored.iter().flatten().map(|stored| (stored.id, &stored.target_url)).collect();
+    for pending in &mut gone {
+        let tried = &pending.finished.endpoint.subscription;
+        pending.finished.ending.moved = targets.get(&tried.id).is_some_and(|now| **now != tried.target_url);
+    }
+    Ok(())
 }
 
 async fn halves(

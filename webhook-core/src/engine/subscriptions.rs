@@ -237,7 +237,8 @@ impl Subscriptions<'_> {
         Ok(secret)
     }
 
-    /// Disables it, if `still` holds for what is stored.
+    /// Disables it, if `still` holds for what is stored. One that is paused too: what its target said or showed is
+    /// newer than what a person said, must be seen by whoever wants to resume it, and resuming re-enables either.
     pub(super) async fn disable(
         &self,
         tenant: &Tenant,

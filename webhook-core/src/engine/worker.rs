@@ -17,6 +17,9 @@ use crate::id::{Token, WorkerId};
 use crate::model::{DeliveryState, Event};
 use crate::queue::{HandOff, Lease, Verdict};
 
+/// How long after the grace a stop waits at most for what was cut off to be recorded, and for a claim to answer.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// How this process delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers {
@@ -114,9 +117,14 @@ impl Worker {
 
     /// Waits for `event`, unless the worker stops first.
     pub(super) async fn unless_stopped(&self, event: impl Future<Output = ()>) {
+        self.unless(Phase::Draining, event).await;
+    }
+
+    /// Waits for `event`, unless the worker is at least in this phase first.
+    pub(super) async fn unless(&self, phase: Phase, event: impl Future<Output = ()>) {
         tokio::select! {
             biased;
-            () = self.reached(Phase::Draining) => {}
+            () = self.reached(phase) => {}
             () = event => {}
         }
     }
@@ -195,8 +203,10 @@ impl Worker {
         }
     }
 
-    /// Stops every task: first what claims, then what is in flight, at last what records.
+    /// Stops every task: first what claims, then what is in flight, at last what records. Takes no longer than the
+    /// grace and [`LAST_WORD`], whatever is away.
     pub(super) async fn stop(&self, inner: &Arc<Inner>, grace: Duration) {
+        let start = Instant::now();
         self.phase.send_replace(Phase::Draining);
         if tokio::time::timeout(grace, self.slots.empty()).await.is_err() {
             tracing::info!(
@@ -205,14 +215,16 @@ impl Worker {
             );
         }
         self.phase.send_replace(Phase::Aborting);
-        // Results are recorded for as long as the lease lasts; after that they are another worker's.
-        if tokio::time::timeout(inner.settings.lease, self.slots.empty()).await.is_err() {
+        // After their leases, results are another worker's to find.
+        let last_word = LAST_WORD.min(inner.settings.lease);
+        let left = || grace.saturating_add(last_word).saturating_sub(start.elapsed());
+        if tokio::time::timeout(left(), self.slots.empty()).await.is_err() {
             tracing::warn!(left = self.slots.in_flight(), "results could not be recorded before the stop");
         }
         let tasks = lock(&self.tasks).take();
         if let Some(mut tasks) = tasks {
             // It may be in the middle of a claim, and hands back what that gives.
-            if tokio::time::timeout(inner.settings.lease, &mut tasks.dispatcher).await.is_err() {
+            if tokio::time::timeout(left(), &mut tasks.dispatcher).await.is_err() {
                 tasks.dispatcher.abort();
             }
             tasks.others.shutdown().await;

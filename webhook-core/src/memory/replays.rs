@@ -1,6 +1,7 @@
 //! Replays: where each stands, and the step that reopens a page and moves it on.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -22,14 +23,14 @@ pub(super) struct ReplayRow {
     until: u64,
     /// The last delivery of the page before.
     after: Option<DeliveryId>,
-    finished: bool,
+    finished_at: Option<Timestamp>,
     matched: Matched,
     done: u64,
 }
 
 impl ReplayRow {
     fn seen(&self, id: ReplayId) -> Replay {
-        Replay { id, finished: self.finished, matched: self.matched, done: self.done }
+        Replay { id, finished: self.finished_at.is_some(), matched: self.matched, done: self.done }
     }
 }
 
@@ -59,7 +60,7 @@ impl Tables {
             filter,
             until: self.last_number,
             after: None,
-            finished: false,
+            finished_at: None,
             done: 0,
         };
         let seen = row.seen(replay.id);
@@ -68,7 +69,7 @@ impl Tables {
     }
 
     fn replay_next(&self, limit: u32) -> Option<ReplayPage> {
-        let (id, replay) = self.replays.iter().find(|(_, replay)| !replay.finished)?;
+        let (id, replay) = self.replays.iter().find(|(_, replay)| replay.finished_at.is_none())?;
         let start = replay.after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.deliveries.range((start, Bound::Unbounded));
         let deliveries = rows
@@ -87,7 +88,7 @@ impl Tables {
         records: &[Record],
         now: Timestamp,
     ) -> ReplayRecorded {
-        let stands = |row: &ReplayRow| !row.finished && row.after == after;
+        let stands = |row: &ReplayRow| row.finished_at.is_none() && row.after == after;
         if !self.replays.get(&id).is_some_and(stands) {
             return ReplayRecorded::Stale;
         }
@@ -97,11 +98,21 @@ impl Tables {
             row.done += applied.len() as u64;
             match last {
                 Some(last) => row.after = Some(last),
-                None => row.finished = true,
+                None => row.finished_at = Some(now),
             }
         }
         let heads = applied.into_iter().filter_map(|record| self.head(record.id));
         ReplayRecorded::Applied { reopened: heads.collect() }
+    }
+
+    /// Forgets those that finished longer ago.
+    pub(super) fn prune_replays(&mut self, retention: Duration, limit: u32, now: Timestamp) {
+        let old = |row: &ReplayRow| row.finished_at.is_some_and(|end| end.after(retention) <= now);
+        let replays = self.replays.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id);
+        let batch: Vec<ReplayId> = replays.take(limit as usize).collect();
+        for id in batch {
+            self.replays.remove(&id);
+        }
     }
 
     /// A delivery with its lane, unless it waits behind another.

@@ -73,6 +73,7 @@ impl Tables {
 
     pub(super) fn prune(&mut self, retention: Duration, limit: u32, now: Timestamp) -> u64 {
         self.keys.retain(|_, key| key.is_live(now));
+        self.prune_replays(retention, limit, now);
         let old = |row: &EventRow| self.finished_at(row).is_some_and(|end| end.after(retention) <= now);
         let events = self.events.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id);
         let batch: Vec<EventId> = events.take(limit as usize).collect();

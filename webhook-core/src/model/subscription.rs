@@ -72,7 +72,8 @@ pub enum SubscriptionStatus {
     Active,
     /// They wait, because a person said so.
     Paused,
-    /// They wait, because the target said or showed that it is gone.
+    /// They wait, because the target said or showed that it is gone. A paused one becomes this too, when an
+    /// attempt that was on the wire meanwhile tells.
     Disabled,
 }
 

@@ -309,8 +309,11 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     async fn owed(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Owed>, BackendError>;
 
     /// Deletes up to `limit` events that finished longer than `retention` ago, each with its deliveries and
-    /// attempts, and forgets expired idempotency keys. An event finishes when its last delivery does; one
-    /// without deliveries when it is published. Returns how many events went.
+    /// attempts, and as many replays that did; and forgets expired idempotency keys. An event finishes when its
+    /// last delivery does; one without deliveries when it is published. Returns how many events went.
+    ///
+    /// To ensure correctness: a replay that runs stays, however old it is, and so do the progress and the count of
+    /// a finished one until then, whatever becomes of its deliveries.
     ///
     /// # Errors
     /// When nothing is known; the call may be repeated.

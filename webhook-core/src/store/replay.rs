@@ -71,7 +71,8 @@ pub enum ReplayRecorded {
 /// Reopening many deliveries, as work that survives restarts and is done once for each delivery.
 ///
 /// A replay is worked off in pages. Reopening the deliveries of a page and moving the replay on is one commit,
-/// fenced by where the replay stood, so that no crash and no second worker does a page twice.
+/// fenced by where the replay stood, so that no crash and no second worker does a page twice. What finished is kept
+/// for people to look at until [`prune`](super::DeliveryStore::prune) lets it go.
 #[async_trait]
 pub trait ReplayStore: Debug + Send + Sync + 'static {
     /// How many deliveries a replay with this filter would reopen now.

@@ -1,15 +1,18 @@
-//! A store that fails on command: before a call takes effect, or after. As a store with I/O does, it lets others
-//! run before each call, so that two engines on it meet in between.
+//! A store that fails on command: before a call takes effect, or after, or because of what a call brings. As a
+//! store with I/O does, it lets others run before each call, so that two engines on it meet in between, and keeps
+//! copies of payloads, so that a test can count what the engine itself holds.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use webhook_core::error::{BackendError, BackendErrorKind};
 use webhook_core::id::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::memory::MemoryStore;
-use webhook_core::model::{Subscription, Tenant};
+use webhook_core::model::{Event, Outcome, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Expire, Expired, Inbox,
@@ -24,12 +27,15 @@ pub(crate) enum Fault {
     Before,
     /// The call takes effect and its reply is lost.
     After,
+    /// The call takes effect and its reply takes so long.
+    Slow(Duration),
 }
 
 /// A call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Insert,
+    Load,
     Record,
     Expire,
     AddDeliveries,
@@ -37,20 +43,37 @@ pub(crate) enum Call {
     InboxSettle,
 }
 
+/// What no batch may hold: the call fails for good, and nobody can tell why.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Culprits {
+    /// Events of this type cannot be inserted.
+    pub event_type: Option<&'static str>,
+    /// This delivery cannot be loaded.
+    pub load: Option<DeliveryId>,
+    /// The results of this delivery cannot be recorded.
+    pub record: Option<DeliveryId>,
+}
+
 #[derive(Debug)]
 pub(crate) struct FaultyStore {
     inner: Arc<MemoryStore>,
     away: Mutex<bool>,
     faults: Mutex<HashMap<Call, VecDeque<Fault>>>,
-    /// An event type that no batch may hold.
-    culprit: Option<&'static str>,
+    culprits: Mutex<Culprits>,
+    calls: AtomicUsize,
 }
 
 type Answer<T> = Result<T, BackendError>;
 
 impl FaultyStore {
-    pub(crate) fn new(inner: Arc<MemoryStore>, culprit: Option<&'static str>) -> Self {
-        Self { inner, away: Mutex::new(false), faults: Mutex::default(), culprit }
+    pub(crate) fn new(inner: Arc<MemoryStore>) -> Self {
+        Self {
+            inner,
+            away: Mutex::new(false),
+            faults: Mutex::default(),
+            culprits: Mutex::default(),
+            calls: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn set_away(&self, away: bool) {
@@ -62,7 +85,17 @@ impl FaultyStore {
         self.faults.lock().unwrap().entry(call).or_default().push_back(fault);
     }
 
+    pub(crate) fn set_culprits(&self, culprits: Culprits) {
+        *self.culprits.lock().unwrap() = culprits;
+    }
+
+    /// How many calls came since the last time somebody asked.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.swap(0, Ordering::SeqCst)
+    }
+
     async fn check(&self) -> Answer<()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         if *self.away.lock().unwrap() { Err(error(BackendErrorKind::Unavailable)) } else { Ok(()) }
     }
@@ -74,8 +107,26 @@ impl FaultyStore {
             return Err(error(BackendErrorKind::Unavailable));
         }
         let done = made.await;
-        if fault == Some(Fault::After) { Err(error(BackendErrorKind::Timeout)) } else { done }
+        match fault {
+            Some(Fault::After) => Err(error(BackendErrorKind::Timeout)),
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await; // verify: allow(sleep): a store that is slow
+                done
+            }
+            Some(Fault::Before) | None => done,
+        }
     }
+
+    /// Fails when this holds for one of a batch.
+    fn refuse(&self, holds: impl FnOnce(&Culprits) -> bool) -> Answer<()> {
+        let culprits = *self.culprits.lock().unwrap();
+        if holds(&culprits) { Err(error(BackendErrorKind::Internal)) } else { Ok(()) }
+    }
+}
+
+/// The same event with bytes of its own.
+fn copy(event: &Event) -> Arc<Event> {
+    Arc::new(Event { payload: Bytes::copy_from_slice(&event.payload), ..event.clone() })
 }
 
 fn error(kind: BackendErrorKind) -> BackendError {
@@ -121,16 +172,25 @@ impl SubscriptionStore for FaultyStore {
 #[async_trait]
 impl DeliveryStore for FaultyStore {
     async fn insert(&self, events: &[Insert], hand_off: Option<&HandOff>) -> Answer<Vec<Inserted>> {
-        if events.iter().any(|insert| Some(insert.event.event_type.as_str()) == self.culprit) {
-            return Err(error(BackendErrorKind::Internal));
-        }
-        self.make(Call::Insert, self.inner.insert(events, hand_off)).await
+        let is = |culprit: &Culprits, insert: &Insert| {
+            Some(insert.event.event_type.as_str()) == culprit.event_type
+        };
+        self.refuse(|culprit| events.iter().any(|insert| is(culprit, insert)))?;
+        let events: Vec<_> =
+            events.iter().map(|insert| Insert { event: copy(&insert.event), ..insert.clone() }).collect();
+        self.make(Call::Insert, self.inner.insert(&events, hand_off)).await
     }
     async fn load(&self, deliveries: &[Load]) -> Answer<Vec<Option<Loaded>>> {
-        self.check().await?;
-        self.inner.load(deliveries).await
+        self.refuse(|culprit| deliveries.iter().any(|load| Some(load.id) == culprit.load))?;
+        self.make(Call::Load, self.inner.load(deliveries)).await
     }
     async fn record(&self, results: &[Record]) -> Answer<Vec<Recorded>> {
+        // That nothing is known of an attempt can be recorded: it is what was answered that cannot.
+        let answered =
+            |record: &Record| record.attempts.iter().any(|attempt| attempt.outcome != Outcome::Unknown);
+        self.refuse(|culprit| {
+            results.iter().any(|record| Some(record.id) == culprit.record && answered(record))
+        })?;
         self.make(Call::Record, self.inner.record(results)).await
     }
     async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {

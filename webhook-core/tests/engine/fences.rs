@@ -1,7 +1,9 @@
 //! What meets an attempt that is on the wire: another worker, a person, a change of its subscription.
 
 use webhook_core::id::DeliveryId;
-use webhook_core::model::{DeliveryStatus, Outcome, StatusReason, Trigger};
+use webhook_core::model::{
+    DeliveryStatus, DisabledReason, Outcome, StatusReason, SubscriptionStatus, Trigger,
+};
 use webhook_core::store::{DeliveryStore as _, Expire};
 use webhook_core::testing::{RecordingDeliverer, Scripted};
 use webhook_core::{SubscriptionDraft, Workers};
@@ -164,4 +166,41 @@ async fn a_rotation_in_mid_flight_signs_the_next_attempt_with_both_secrets() {
     assert_eq!((signatures(0), signatures(1)), (1, 2));
     assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
     assert_eq!(requests[0].request.body, requests[1].request.body);
+}
+
+/// Whoever is told where to deliver while an attempt is on the wire is not told by the old target that it is gone.
+#[tokio::test(start_paused = true)]
+async fn gone_from_a_target_that_was_changed_in_mid_flight_is_an_ordinary_failure() {
+    let (world, delivery) = on_the_wire(410, 200).await;
+    let id = world.delivery(delivery).await.subscription_id;
+    let subscriptions = world.webhooks.subscriptions();
+    let moved = "https://moved.example.com/hook";
+    subscriptions.replace(&tenant(), id, &SubscriptionDraft::to(moved), None).await.unwrap();
+    let finished = world.finished(delivery).await.state;
+    assert_eq!((finished.status, finished.failed), (DeliveryStatus::Succeeded, 1));
+    let requests = world.target.requests();
+    let urls: Vec<_> = requests.iter().map(|request| request.request.url.as_str()).collect();
+    assert_eq!(urls, [TARGET, moved]);
+    assert!(requests[1].at - requests[0].at >= seconds(15), "on schedule");
+    assert_eq!(subscriptions.get(&tenant(), id).await.unwrap().status, SubscriptionStatus::Active);
+}
+
+/// What the target says is newer than what a person said; resuming re-enables either way.
+#[tokio::test(start_paused = true)]
+async fn gone_in_mid_flight_disables_a_subscription_that_was_paused_meanwhile() {
+    let (world, delivery) = on_the_wire(410, 200).await;
+    let id = world.delivery(delivery).await.subscription_id;
+    let subscriptions = world.webhooks.subscriptions();
+    subscriptions.pause(&tenant(), id).await.unwrap();
+    assert_eq!(world.finished(delivery).await.state.reason, Some(StatusReason::Gone));
+    let mut now = subscriptions.get(&tenant(), id).await.unwrap();
+    while now.status == SubscriptionStatus::Paused {
+        tokio::task::yield_now().await;
+        now = subscriptions.get(&tenant(), id).await.unwrap();
+    }
+    assert_eq!((now.status, now.disabled_reason), (SubscriptionStatus::Disabled, Some(DisabledReason::Gone)));
+    let paused = subscriptions.pause(&tenant(), id).await.unwrap();
+    assert_eq!(paused.status, SubscriptionStatus::Disabled, "a pause hides nothing");
+    let resumed = subscriptions.resume(&tenant(), id).await.unwrap();
+    assert_eq!((resumed.status, resumed.disabled_reason), (SubscriptionStatus::Active, None));
 }

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's way to fail")]
 
+mod clocks;
 mod expiry;
 mod faults;
 mod faulty;
+mod faulty_queue;
 mod fences;
 mod inbox;
 mod lanes;
 mod lifecycle;
 mod order;
+mod outages;
+mod poison;
 mod publishing;
 mod replays;
 mod requests;

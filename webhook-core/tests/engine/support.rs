@@ -7,12 +7,14 @@ use webhook_core::engine::Builder;
 use webhook_core::id::DeliveryId;
 use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::model::{Attempt, Delivery, NewEvent, Subscription, Tenant};
+use webhook_core::queue::JobQueue;
 use webhook_core::retry::Schedule;
 use webhook_core::store::{History as _, Store};
 use webhook_core::testing::{RecordingDeliverer, TokioClock};
 use webhook_core::{Published, SubscriptionDraft, Webhooks, Workers};
 
-use crate::faulty::FaultyStore;
+use crate::faulty::{Culprits, FaultyStore};
+use crate::faulty_queue::FaultyQueue;
 
 pub(crate) const TARGET: &str = "https://example.com/hook";
 
@@ -23,6 +25,8 @@ pub(crate) struct World {
     pub target: RecordingDeliverer,
     /// The store as the engine sees it.
     seen: Arc<dyn Store>,
+    /// The queue as the engine sees it.
+    seen_queue: Arc<dyn JobQueue>,
     clock: Arc<TokioClock>,
 }
 
@@ -32,13 +36,13 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
 
 fn engine(
     store: Arc<dyn Store>,
-    queue: &Arc<MemoryQueue>,
+    queue: Arc<dyn JobQueue>,
     target: &RecordingDeliverer,
     clock: &Arc<TokioClock>,
     change: impl FnOnce(Builder) -> Builder,
 ) -> Webhooks {
     let builder = Webhooks::builder(store)
-        .queue(queue.clone())
+        .queue(queue)
         .deliverer(Arc::new(target.clone()))
         .clock(clock.clone())
         .retry(Schedule::new([seconds(10), seconds(60)], 0.0).unwrap());
@@ -59,8 +63,8 @@ impl World {
         let clock = Arc::new(TokioClock::new());
         let store = Arc::new(MemoryStore::with_clock(clock.clone()));
         let queue = Arc::new(MemoryQueue::with_clock(clock.clone()));
-        let webhooks = engine(store.clone(), &queue, &target, &clock, change);
-        Self { webhooks, seen: store.clone(), store, queue, target, clock }
+        let webhooks = engine(store.clone(), queue.clone(), &target, &clock, change);
+        Self { webhooks, seen: store.clone(), seen_queue: queue.clone(), store, queue, target, clock }
     }
 
     /// An engine that reaches its store through one that fails on command.
@@ -68,16 +72,31 @@ impl World {
         target: RecordingDeliverer,
         culprit: Option<&'static str>,
     ) -> (Self, Arc<FaultyStore>) {
-        let mut world = Self::new(target);
-        let store = Arc::new(FaultyStore::new(world.store.clone(), culprit));
-        world.seen = store.clone();
-        world.webhooks = world.another();
+        let (world, store, _) = Self::on_faulty_backends(target);
+        store.set_culprits(Culprits { event_type: culprit, ..Culprits::default() });
         (world, store)
+    }
+
+    /// An engine that reaches both through others that fail on command.
+    pub(crate) fn on_faulty_backends(
+        target: RecordingDeliverer,
+    ) -> (Self, Arc<FaultyStore>, Arc<FaultyQueue>) {
+        let mut world = Self::new(target);
+        let store = Arc::new(FaultyStore::new(world.store.clone()));
+        let queue = Arc::new(FaultyQueue::new(world.queue.clone()));
+        world.seen = store.clone();
+        world.seen_queue = queue.clone();
+        world.webhooks = world.another();
+        (world, store, queue)
     }
 
     /// Another process on the same backends.
     pub(crate) fn another(&self) -> Webhooks {
-        engine(self.seen.clone(), &self.queue, &self.target, &self.clock, |builder| builder)
+        self.another_with(|builder| builder)
+    }
+
+    pub(crate) fn another_with(&self, change: impl FnOnce(Builder) -> Builder) -> Webhooks {
+        engine(self.seen.clone(), self.seen_queue.clone(), &self.target, &self.clock, change)
     }
 
     pub(crate) fn running(target: RecordingDeliverer) -> Self {

@@ -4,7 +4,8 @@
 //! entries are read: an event with nothing unfinished and nothing that finished later goes, with all that
 //! belongs to it. An entry of any other event is dropped, because the delivery that keeps the event has an
 //! entry of its own, or will have one when it finishes. So every entry is read once, and when nothing is old
-//! enough one look at the first entry says so.
+//! enough one look at the first entry says so. Replays that finished and keys whose time is over go by indexes of
+//! their own.
 
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub(super) async fn prune(store: &SqliteStore, retention: Duration, limit: u32) 
             break;
         }
     }
+    store.writer.run("prune", move |tx| replays(tx, retention, limit).boxed()).await?;
     store.writer.run("prune", |tx| keys(tx).boxed()).await?;
     Ok(pruned)
 }
@@ -104,6 +106,19 @@ async fn events(tx: &mut Tx<'_>, retention: Duration, limit: i64) -> Result<Step
         })
         .await?;
     Ok(Step { events, more: !rows.is_empty() })
+}
+
+async fn replays(tx: &mut Tx<'_>, retention: Duration, limit: u32) -> Result<(), Fault> {
+    tx.begin().await?;
+    sqlx::query(
+        "DELETE FROM webhooks_replays WHERE id IN (
+             SELECT id FROM webhooks_replays WHERE finished = 1 AND finished_at <= ? LIMIT ?)",
+    )
+    .bind(tx.now.saturating_sub(micros(retention)))
+    .bind(i64::from(limit))
+    .execute(&mut *tx.conn)
+    .await?;
+    Ok(())
 }
 
 async fn keys(tx: &mut Tx<'_>) -> Result<(), Fault> {

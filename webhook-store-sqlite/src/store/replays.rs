@@ -190,12 +190,14 @@ async fn step(
 ) -> Result<ReplayRecorded, Fault> {
     tx.begin().await?;
     let moved = sqlx::query(
-        "UPDATE webhooks_replays SET after = coalesce(?3, after), finished = ?3 IS NULL
+        "UPDATE webhooks_replays SET after = coalesce(?3, after), finished = ?3 IS NULL,
+             finished_at = CASE WHEN ?3 IS NULL THEN ?4 END
          WHERE id = ?1 AND finished = 0 AND after IS ?2",
     )
     .bind(&id.as_bytes()[..])
     .bind(after.as_ref().map(|after| &after.as_bytes()[..]))
     .bind(last.as_ref().map(|last| &last.as_bytes()[..]))
+    .bind(tx.now)
     .execute(&mut *tx.conn)
     .await?;
     if moved.rows_affected() == 0 {

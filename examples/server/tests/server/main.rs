@@ -13,6 +13,7 @@ mod disk;
 mod flags;
 mod isolation;
 mod listen;
+mod reasons;
 mod serve;
 mod start;
 mod support;
