@@ -51,9 +51,9 @@ async fn of_calls_that_share_a_commit_one_that_fails_is_undone_alone() {
     let s = f.proven().await;
     let config = f.config().await;
     let (one, other) = ([new_insert(&[&s], config)], [new_insert(&[&s], config)]);
-    let mut wrong = [new_insert(&[&s, &s], config)];
+    let mut wrong = [new_insert(&[&s], config)];
     // Ids are drawn by core and never repeat.
-    wrong[0].deliveries[1].id = one[0].deliveries[0].id;
+    wrong[0].deliveries[0].id = one[0].deliveries[0].id;
     let (first, second, third) = (hand_off(8), hand_off(8), hand_off(8));
     let (one, wrong, other) = tokio::join!(
         f.store.insert(&one, Some(&first)),
