@@ -12,7 +12,7 @@ use support::{Connection, OK, Receiver, answer, failure, local, request};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use webhook_core::model::ErrorKind;
-use webhook_deliver_reqwest::BuildError;
+use webhook_deliver_reqwest::{BuildError, TlsError};
 
 /// A private authority.
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -106,11 +106,11 @@ async fn a_target_that_does_not_speak_tls_is_tls() {
 #[test]
 fn roots_that_are_no_certificates_are_refused() {
     let build = |pem: &str| local().root_certificates(pem).build().unwrap_err();
-    assert!(matches!(build("nonsense"), BuildError::NotPem));
+    assert!(matches!(build("nonsense"), BuildError::Tls(TlsError::NotPem)));
     assert!(matches!(
         build("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n"),
-        BuildError::NotPem
+        BuildError::Tls(TlsError::NotPem)
     ));
     let not_x509 = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-    assert!(matches!(build(not_x509), BuildError::Certificate(_)));
+    assert!(matches!(build(not_x509), BuildError::Tls(TlsError::Certificate(_))));
 }
