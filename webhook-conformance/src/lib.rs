@@ -53,10 +53,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod bench;
+pub mod deliver;
 mod fixture;
 mod list;
 pub mod queue;
+pub mod retry;
 mod sample;
 pub mod store;
 
+pub use deliver::DelivererFixture;
+#[cfg(feature = "tls")]
+pub use deliver::tls::TlsFixture;
 pub use fixture::{Fixture, Missing, QueueFixture, StoreFixture, run};
+pub use retry::RetryFixture;

@@ -73,7 +73,7 @@ impl Connection {
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let (moving, signs) = (&mut self.moving, &self.signs);
         let answered = poll_fn(|cx| {
-            advance(moving, cx);
+            advance(moving, signs, cx);
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
         answered.await.map_err(|mut error| match error.take_message() {
@@ -84,12 +84,12 @@ impl Connection {
 
     /// The next bytes of a body. None at its end, and where it breaks off.
     pub(crate) async fn chunk(&mut self, body: &mut Incoming) -> Option<Bytes> {
-        let moving = &mut self.moving;
+        let (moving, signs) = (&mut self.moving, &self.signs);
         poll_fn(|cx| {
             // Mostly it came with the head.
             let mut polled = next_chunk(body);
             if polled.is_pending() {
-                advance(moving, cx);
+                advance(moving, signs, cx);
                 polled = next_chunk(body);
             }
             polled
@@ -100,7 +100,8 @@ impl Connection {
 
 /// Moves bytes. The sender's and the body's ends change only in here, so whoever waits for them needs no waker of their
 /// own; once it is closed and dropped they hear of it.
-fn advance(moving: &mut Option<Box<Moving>>, cx: &mut Context<'_>) {
+fn advance(moving: &mut Option<Box<Moving>>, signs: &Signs, cx: &mut Context<'_>) {
+    signs.begin_turn();
     if let Some(open) = moving
         && Pin::new(open).poll(cx).is_ready()
     {

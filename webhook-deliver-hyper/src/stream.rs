@@ -1,16 +1,18 @@
-//! The stream under a connection: plain or TLS, with the two facts about it that hyper does not tell.
+//! The stream under a connection: plain or TLS, with what hyper does not tell or bound.
 //!
 //! - **Did anything come?** A connection that is closed before any byte of an answer is a `reset`, one closed in the
 //!   middle of a head is no valid HTTP. hyper calls both incomplete; here the bytes are seen.
 //! - **Is it still open?** The runtime learns that a peer closed a kept connection at its next turn of polling, which a
 //!   busy thread may be late with. So the first read of each exchange, which hyper makes before it writes, asks the
 //!   system itself. What is closed, or has something unasked to read, then fails before a byte of the request left.
+//! - **A turn ends.** hyper reads informational answers for as long as there are any, within one poll. Whoever sends
+//!   them fast would keep a thread from everything else, our own deadline too.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
@@ -25,13 +27,23 @@ pub(crate) struct Signs {
     ask: AtomicBool,
     /// Something was read.
     read: AtomicBool,
+    /// How often something was read in this turn.
+    reads: AtomicU8,
 }
+
+/// So often a buffer is filled before others have their turn.
+const READS_A_TURN: u8 = 4;
 
 impl Signs {
     /// Before a request on a connection that was kept: nothing was read for it, and the system is asked first.
     pub(crate) fn renew(&self) {
         self.ask.store(true, Ordering::Relaxed);
         self.read.store(false, Ordering::Relaxed);
+    }
+
+    /// Before the connection is polled.
+    pub(crate) fn begin_turn(&self) {
+        self.reads.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn has_read(&self) -> bool {
@@ -88,6 +100,11 @@ impl AsyncRead for Stream {
             self.signs.ask.store(false, Ordering::Relaxed);
             self.ask()?;
         }
+        let reads = self.signs.reads.load(Ordering::Relaxed);
+        if reads >= READS_A_TURN {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
@@ -95,6 +112,7 @@ impl AsyncRead for Stream {
         };
         if buffer.filled().len() > before {
             self.signs.read.store(true, Ordering::Relaxed);
+            self.signs.reads.store(reads + 1, Ordering::Relaxed);
         }
         polled
     }

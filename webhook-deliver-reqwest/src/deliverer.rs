@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Body, Client, Method};
 use tokio::time::Instant;
 use webhook_core::deliver::{Deliverer, Exchange, Request};
@@ -49,6 +50,10 @@ impl ReqwestDeliverer {
         self.resolver.rules().check(&request.url).map_err(|error| failure::refused(&error))?;
         let mut http = reqwest::Request::new(Method::POST, request.url);
         *http.headers_mut() = header_map(request.headers, 2)?;
+        if request.body.is_empty() {
+            // The client leaves it out, but a method that can have a body should tell its length (RFC 9110, 8.6).
+            http.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         *http.body_mut() = Some(Body::from(request.body));
         Ok(http)
     }
