@@ -33,7 +33,11 @@ pub fn header_map(headers: Vec<(Cow<'static, str>, String)>, more: usize) -> Res
     let mut map = HeaderMap::with_capacity(headers.len() + more);
     for (name, value) in headers {
         let defect = |what| AttemptError::new(ErrorKind::Internal, format!("header {name:?} {what}"));
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| defect("has an invalid name"))?;
+        let header = match name {
+            // Most names are literals of core's, of which no copy is needed.
+            Cow::Borrowed(name) if is_plain(name) => HeaderName::from_static(name),
+            _ => HeaderName::from_bytes(name.as_bytes()).map_err(|_| defect("has an invalid name"))?,
+        };
         if FRAMING.contains(&header.as_str()) {
             return Err(defect("belongs to the connection and cannot be given"));
         }
@@ -41,6 +45,12 @@ pub fn header_map(headers: Vec<(Cow<'static, str>, String)>, more: usize) -> Res
         map.append(header, value);
     }
     Ok(map)
+}
+
+/// Short and of the usual characters, which [`HeaderName::from_static`] takes without a panic.
+fn is_plain(name: &str) -> bool {
+    let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(usual)
 }
 
 /// An answer's headers as text, within [`HEADER_LIMIT`]. One that does not fit is left out, and `retry-after`, which
