@@ -1,6 +1,7 @@
 //! Connections that are kept, and those that must not be. Promise 8 above all: nothing is sent twice.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use webhook_core::deliver::BODY_LIMIT;
@@ -169,7 +170,8 @@ pub async fn dropping_the_exchange_closes_the_connection<F: DelivererFixture>() 
     let task = tokio::spawn(async move { deliverer.deliver(sending).await });
     was_read.await.unwrap();
     task.abort();
-    wait.await.unwrap();
+    let closing = tokio::time::timeout(Duration::from_secs(5), wait).await;
+    closing.expect("the connection is still open, long before the deadline").unwrap();
 }
 
 /// A late answer must not be taken for that of the next request.
@@ -186,7 +188,7 @@ pub async fn a_connection_whose_exchange_timed_out_is_not_kept<F: DelivererFixtu
     answer(&*deliverer, &receiver.url()).await;
     let mut silent = request(&receiver.url());
     silent.headers.push(("x-silent".into(), "1".into()));
-    silent.deadline = std::time::Duration::from_millis(200);
+    silent.deadline = Duration::from_millis(200);
     let error = deliverer.deliver(silent).await.result.expect_err("it is not answered");
     assert_eq!(error.kind, ErrorKind::Timeout);
     answer(&*deliverer, &receiver.url()).await;
