@@ -1,4 +1,5 @@
 //! The policies of core pass every case.
+#![allow(clippy::unwrap_used, reason = "fixtures of tests are not marked as tests")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ mod exponential {
 
     impl RetryFixture for Doubling {
         fn policy() -> Arc<dyn RetryPolicy> {
-            Arc::new(Exponential::new(secs(10), 2.0, secs(3600), 12, 0.2).expect("it is valid"))
+            Arc::new(Exponential::new(secs(10), 2.0, secs(3600), 12, 0.2).unwrap())
         }
         fn jitter() -> f64 {
             0.2
@@ -35,7 +36,7 @@ mod largest {
     impl RetryFixture for Largest {
         fn policy() -> Arc<dyn RetryPolicy> {
             let week = secs(7 * 86_400);
-            Arc::new(Exponential::new(week, 100.0, week, 101, 1.0).expect("it is valid"))
+            Arc::new(Exponential::new(week, 100.0, week, 101, 1.0).unwrap())
         }
         fn jitter() -> f64 {
             1.0
@@ -52,7 +53,7 @@ mod schedule {
 
     impl RetryFixture for Listed {
         fn policy() -> Arc<dyn RetryPolicy> {
-            Arc::new(Schedule::new([secs(5), secs(300), secs(30), secs(7200)], 0.0).expect("it is valid"))
+            Arc::new(Schedule::new([secs(5), secs(300), secs(30), secs(7200)], 0.0).unwrap())
         }
     }
 
@@ -66,7 +67,7 @@ mod empty {
 
     impl RetryFixture for Empty {
         fn policy() -> Arc<dyn RetryPolicy> {
-            Arc::new(Schedule::new([], 0.2).expect("it is valid"))
+            Arc::new(Schedule::new([], 0.2).unwrap())
         }
         fn jitter() -> f64 {
             0.2

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p webhook-deliver-hyper --example compare [requests]`, on Linux. The receiver is a
 //! process of its own. All send the same requests, 64 at once, in turns; the last part holds 1,000 connections idle
-//! and looks at the memory. `compare only hyper|reqwest|bare REQUESTS` sends with one of them alone on one thread:
-//! the difference of two lengths of run under `valgrind --tool=callgrind` is its instructions an exchange.
+//! and looks at the memory. `compare only hyper|reqwest|bare|nothing REQUESTS` sends with one of them alone on one thread:
+//! the difference of two lengths of run under `valgrind --tool=callgrind` is its instructions an exchange; `nothing` sends
+//! nothing, which is what the measuring itself costs.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a tool for developers")]
 
 use std::future::Future;
@@ -108,6 +109,7 @@ impl Drop for Server {
 enum Client {
     Deliverer(Arc<dyn Deliverer>),
     Bare(legacy::Client<HttpConnector, Full<Bytes>>),
+    Nothing,
 }
 
 impl Client {
@@ -127,7 +129,8 @@ impl Client {
                 connector.set_nodelay(true);
                 Self::Bare(legacy::Client::builder(TokioExecutor::new()).build(connector))
             }
-            _ => panic!("hyper, reqwest or bare"),
+            "nothing" => Self::Nothing,
+            _ => panic!("hyper, reqwest, bare or nothing"),
         }
     }
 
@@ -146,6 +149,7 @@ impl Client {
                 };
                 assert_eq!(deliverer.deliver(request).await.result.unwrap().status, 200);
             }
+            Self::Nothing => drop((url, body)),
             Self::Bare(client) => {
                 let mut request = hyper::Request::post(url.as_str());
                 for (name, value) in HEADERS {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use url::{Position, Url};
 use webhook_core::deliver::{Deliverer, Exchange, Request};
 use webhook_core::model::{AttemptError, ErrorKind};
-use webhook_dial::{Partial, failure, header_map};
+use webhook_dial::{Partial, failure, header_map, outcome};
 
 use crate::answer::read_body;
 use crate::builder::Builder;
@@ -115,21 +115,14 @@ impl Deliverer for HyperDeliverer {
         let started = Instant::now();
         let deadline = request.deadline;
         let mut partial = None;
-        let failed = match self.inner.prepare(request) {
+        let ended = match self.inner.prepare(request) {
             Ok(_) if deadline.is_zero() => Err(failure::too_late(deadline)),
             Ok((url, http)) => tokio::time::timeout(deadline, self.inner.exchange(&url, http, &mut partial))
                 .await
                 .unwrap_or_else(|_elapsed| Err(failure::too_late(deadline))),
             Err(error) => Err(error),
         };
-        let result = match (partial, failed) {
-            (Some(partial), _) => Ok(partial.into_answer()),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => {
-                Err(AttemptError::new(ErrorKind::Internal, "the exchange ended without a result"))
-            }
-        };
-        Exchange { duration: started.elapsed(), result }
+        Exchange { result: outcome(partial, ended), duration: started.elapsed() }
     }
 }
 

@@ -8,8 +8,8 @@ use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Body, Client, Method};
 use tokio::time::Instant;
 use webhook_core::deliver::{Deliverer, Exchange, Request};
-use webhook_core::model::{AttemptError, ErrorKind};
-use webhook_dial::{Partial, Resolver, failure, header_map};
+use webhook_core::model::AttemptError;
+use webhook_dial::{Partial, Resolver, failure, header_map, outcome};
 
 use crate::answer::read_body;
 use crate::builder::Builder;
@@ -79,21 +79,14 @@ impl Deliverer for ReqwestDeliverer {
         let started = Instant::now();
         let deadline = request.deadline;
         let mut partial = None;
-        let failed = match self.prepare(request) {
+        let ended = match self.prepare(request) {
             Ok(_) if deadline.is_zero() => Err(failure::too_late(deadline)),
             Ok(http) => tokio::time::timeout(deadline, self.exchange(http, &mut partial))
                 .await
                 .unwrap_or_else(|_elapsed| Err(failure::too_late(deadline))),
             Err(error) => Err(error),
         };
-        let result = match (partial, failed) {
-            (Some(partial), _) => Ok(partial.into_answer()),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => {
-                Err(AttemptError::new(ErrorKind::Internal, "the exchange ended without a result"))
-            }
-        };
-        Exchange { duration: started.elapsed(), result }
+        Exchange { result: outcome(partial, ended), duration: started.elapsed() }
     }
 }
 

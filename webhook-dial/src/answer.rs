@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use webhook_core::deliver::{Answer, BODY_LIMIT};
-use webhook_core::model::AttemptError;
+use webhook_core::model::{AttemptError, ErrorKind};
 
 use crate::{failure, kept_headers};
 
@@ -44,10 +44,22 @@ impl Partial {
         chunk.len() - kept
     }
 
-    /// As much of the answer as came.
-    #[must_use]
-    pub fn into_answer(self) -> Answer {
+    fn into_answer(self) -> Answer {
         Answer { status: self.status, headers: self.headers, body: Bytes::from(self.body) }
+    }
+}
+
+/// What came of an exchange that ended, or was dropped at its deadline, with this: the answer as far as it came, since it
+/// is decided on its status line, and otherwise the failure.
+///
+/// # Errors
+///
+/// The failure; `internal` when there is neither, which is a defect.
+pub fn outcome(partial: Option<Partial>, ended: Result<(), AttemptError>) -> Result<Answer, AttemptError> {
+    match (partial, ended) {
+        (Some(partial), _) => Ok(partial.into_answer()),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(AttemptError::new(ErrorKind::Internal, "the exchange ended without a result")),
     }
 }
 

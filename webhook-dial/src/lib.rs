@@ -25,7 +25,7 @@ mod resolver;
 mod tests;
 mod tls;
 
-pub use answer::{DRAIN_LIMIT, DRAIN_TIME, Partial, is_worth_draining};
+pub use answer::{DRAIN_LIMIT, DRAIN_TIME, Partial, is_worth_draining, outcome};
 pub use headers::{header_map, kept_headers};
 pub use lookup::LookupError;
 pub use resolver::{DialError, Lookup, MAX_PER_FAMILY, Resolver};

@@ -171,10 +171,12 @@ mod tests {
     #[test]
     fn a_deliverer_may_have_what_deliverers_share_and_no_other_deliverer() {
         let found = |tree: &[&str]| {
-            let members = ["webhook-core", "webhook-dial", "webhook-deliver-hyper", "webhook-deliver-reqwest"];
+            let members =
+                ["webhook-core", "webhook-dial", "webhook-deliver-hyper", "webhook-deliver-reqwest"];
             let tree: Vec<String> = tree.iter().map(|&name| name.to_owned()).collect();
             let member = member("webhook-deliver-hyper");
-            violations(&member, &class(&member).expect("it has a class"), &members.map(self::member), &tree).len()
+            violations(&member, &class(&member).expect("it has a class"), &members.map(self::member), &tree)
+                .len()
         };
         assert_eq!(found(&["webhook-core", "webhook-dial", "hyper", "hyper-util"]), 0);
         assert_eq!(found(&["webhook-deliver-reqwest", "reqwest"]), 2);
