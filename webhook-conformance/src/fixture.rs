@@ -12,7 +12,7 @@ use webhook_core::store::{History, Store};
 
 /// Why there is no backend to test, such as `set DATABASE_URL to run this against Postgres`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing(String);
+pub struct Missing(pub(crate) String);
 
 impl Missing {
     /// For this reason.

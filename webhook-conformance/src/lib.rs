@@ -1,5 +1,6 @@
-//! Suites for whoever implements [`JobQueue`](webhook_core::queue::JobQueue) or
-//! [`Store`](webhook_core::store::Store).
+//! Suites for whoever implements [`JobQueue`](webhook_core::queue::JobQueue),
+//! [`Store`](webhook_core::store::Store), [`Deliverer`](webhook_core::deliver::Deliverer) or
+//! [`RetryPolicy`](webhook_core::retry::RetryPolicy).
 //!
 //! The docs of those traits are the contract; the cases here hold a backend to it, one named test for each.
 //! Every backend of the project runs them, the reference in memory included, and so can yours:
@@ -43,9 +44,12 @@
 //! whose clock cannot be moved really waits and is still done in seconds; what is not due yet is looked at
 //! when at most half of its wait has passed.
 //!
+//! Deliverers have real sockets and real time, and policies nothing at all, so their fixtures only make one:
+//! [`DelivererFixture`], [`RetryFixture`].
+//!
 //! # Skips
 //!
-//! A case that a backend cannot pass is named in [`Fixture::skip`] with a reason, which is printed. When the
+//! A case that a backend cannot pass is named in its fixture's `skip` with a reason, which is printed. When the
 //! server that a backend needs is not there, `create` says so, and each case prints it and passes; with
 //! `WEBHOOK_REQUIRE_BACKENDS=1` in the environment it fails instead, which is what CI sets.
 
@@ -53,10 +57,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod bench;
+pub mod deliver;
 mod fixture;
 mod list;
 pub mod queue;
+pub mod retry;
 mod sample;
 pub mod store;
 
+pub use deliver::DelivererFixture;
+#[cfg(feature = "tls")]
+pub use deliver::tls::TlsFixture;
 pub use fixture::{Fixture, Missing, QueueFixture, StoreFixture, run};
+pub use retry::RetryFixture;

@@ -234,10 +234,154 @@ macro_rules! store_tests {
     };
 }
 
+/// One named `#[tokio::test]` for each case of the suite for deliverers, in modules `deliver::answers` and so on.
+///
+/// The crate that calls it needs tokio with `macros` and `rt`.
+#[macro_export]
+macro_rules! deliverer_tests {
+    ($fixture:ty) => {
+        $crate::__tests! { async $fixture; deliver
+            answers {
+                an_answer_carries_status_headers_and_body
+                every_status_from_200_to_599_is_an_answer
+                statuses_outside_200_to_599_are_protocol
+                informational_answers_are_passed_over
+                redirects_are_not_followed
+                headers_are_kept_to_the_limit_and_retry_after_always
+            }
+            bodies {
+                a_body_that_never_ends_is_cut_at_the_limit
+                a_body_that_trickles_is_kept_as_far_as_it_came
+                a_body_that_stops_is_kept_as_far_as_it_came
+                a_body_that_breaks_off_does_not_undo_the_status
+                a_compressed_body_is_left_as_it_is
+                an_answer_before_the_whole_request_is_read_counts
+            }
+            connections {
+                connections_are_used_again
+                a_connection_is_kept_after_every_framing
+                a_connection_is_kept_after_a_body_a_little_over_the_limit
+                a_connection_that_its_peer_gives_up_is_not_kept
+                a_request_that_is_read_and_not_answered_is_not_repeated
+                a_receiver_that_closes_after_each_answer_gets_no_request_twice
+                a_kept_connection_that_was_closed_is_replaced
+                dropping_the_exchange_closes_the_connection
+                a_connection_whose_exchange_timed_out_is_not_kept
+                concurrent_requests_get_their_own_answers
+            }
+            deadlines {
+                a_receiver_that_does_not_answer_is_timeout
+                a_head_that_drips_is_timeout
+                a_flood_of_informational_answers_is_timeout
+                a_receiver_that_does_not_read_is_timeout
+                a_deadline_of_nothing_sends_nothing
+            }
+            failures {
+                a_closed_port_is_connect
+                a_name_that_does_not_exist_is_dns
+                closing_before_any_byte_is_reset
+                a_tcp_reset_is_reset
+                closing_in_the_middle_of_the_head_is_protocol
+                what_is_not_http_is_protocol
+                a_greeting_before_the_request_is_protocol
+                endless_headers_are_protocol
+            }
+            requests {
+                a_request_is_a_post_to_the_path_and_query
+                a_body_arrives_byte_for_byte
+                an_empty_body_has_a_length
+                the_given_headers_arrive
+                only_what_http_needs_is_added
+                the_host_is_that_of_the_url
+                headers_that_cannot_be_sent_are_a_defect_and_no_panic
+            }
+            targets {
+                loopback_in_every_spelling_is_blocked
+                what_else_the_rules_refuse_is_blocked
+                a_name_that_leads_to_an_allowed_address_is_dialled
+                one_refused_address_keeps_all_from_being_dialled
+                every_dial_is_vetted_anew
+                a_literal_is_checked_although_it_is_not_looked_up
+                a_name_without_addresses_is_dns
+                the_next_address_is_tried_when_one_refuses
+            }
+        }
+    };
+}
+
+/// One named `#[tokio::test]` for each case of the suite for deliverers over TLS, in a module `deliver_tls`. The fixture
+/// is a [`TlsFixture`](crate::deliver::tls::TlsFixture) too.
+#[cfg(feature = "tls")]
+#[macro_export]
+macro_rules! deliverer_tls_tests {
+    ($fixture:ty) => {
+        mod deliver_tls {
+            use super::*;
+            $crate::__tests! { async $fixture; deliver
+                tls {
+                    an_authority_that_was_added_is_trusted_and_the_connection_kept
+                    an_unknown_authority_is_tls
+                    a_certificate_for_another_name_is_tls
+                    a_target_without_http_1_is_tls
+                    a_target_that_does_not_speak_tls_is_tls
+                }
+            }
+        }
+    };
+}
+
+/// One named `#[test]` for each case of the suite for retry policies, in modules `retry::contract` and so on.
+#[macro_export]
+macro_rules! retry_tests {
+    ($fixture:ty) => {
+        $crate::__tests! { pure $fixture; retry
+            contract {
+                the_same_arguments_give_the_same_wait
+                no_chain_outlives_its_span
+                no_wait_is_longer_than_the_longest
+                the_end_of_a_chain_is_its_end
+                nothing_failed_is_no_end
+                jitter_stays_within_its_share
+                no_arguments_make_it_panic
+            }
+        }
+    };
+}
+
 /// Not for use: what the public macros expand to.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
+    (async $fixture:ty; $suite:ident $($family:ident { $($case:ident)* })*) => {
+        mod $suite {
+            #[allow(unused_imports)]
+            use super::*;
+            $(mod $family {
+                #[allow(unused_imports)]
+                use super::*;
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let name = concat!(stringify!($suite), "::", stringify!($family), "::", stringify!($case));
+                    $crate::$suite::run::<$fixture>(name, $crate::$suite::$family::$case::<$fixture>()).await;
+                })*
+            })*
+        }
+    };
+    (pure $fixture:ty; $suite:ident $($family:ident { $($case:ident)* })*) => {
+        mod $suite {
+            #[allow(unused_imports)]
+            use super::*;
+            $(mod $family {
+                #[allow(unused_imports)]
+                use super::*;
+                $(#[test]
+                fn $case() {
+                    let name = concat!(stringify!($suite), "::", stringify!($family), "::", stringify!($case));
+                    $crate::$suite::run::<$fixture>(name, $crate::$suite::$family::$case::<$fixture>);
+                })*
+            })*
+        }
+    };
     ($fixture:ty; $suite:ident $($family:ident { $($case:ident)* })*) => {
         mod $suite {
             #[allow(unused_imports)]
@@ -266,6 +410,14 @@ mod tests {
         let list = include_str!("list.rs");
         let listed = |name: &str| list.lines().any(|line| line.trim() == name);
         let files = [
+            include_str!("deliver/answers.rs"),
+            include_str!("deliver/bodies.rs"),
+            include_str!("deliver/connections.rs"),
+            include_str!("deliver/deadlines.rs"),
+            include_str!("deliver/failures.rs"),
+            include_str!("deliver/requests.rs"),
+            include_str!("deliver/targets.rs"),
+            include_str!("deliver/tls.rs"),
             include_str!("queue/cancellation.rs"),
             include_str!("queue/contract.rs"),
             include_str!("queue/fences.rs"),
@@ -274,6 +426,7 @@ mod tests {
             include_str!("queue/model.rs"),
             include_str!("queue/races.rs"),
             include_str!("queue/time.rs"),
+            include_str!("retry/contract.rs"),
             include_str!("store/events.rs"),
             include_str!("store/expire.rs"),
             include_str!("store/history.rs"),
@@ -290,7 +443,10 @@ mod tests {
         ];
         let mut cases = 0;
         for file in files {
-            for line in file.lines().filter_map(|line| line.strip_prefix("pub async fn ")) {
+            let public = file.lines().filter_map(|line| line.strip_prefix("pub "));
+            let functions =
+                public.filter_map(|line| line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn "));
+            for line in functions {
                 let name = line.split('<').next().unwrap_or_default();
                 assert!(listed(name), "{name} is in no list");
                 cases += 1;

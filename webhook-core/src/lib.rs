@@ -8,7 +8,7 @@
 //! > cancelled, whatever crashes, as long as the store survives; every attempt carries the same `webhook-id`.
 //!
 //! This crate holds every decision and no I/O; adapters hold the I/O and no decisions. Choose a store
-//! (`webhook-store-sqlite` keeps the queue in the same file) and a transport (`webhook-deliver-reqwest`), or
+//! (`webhook-store-sqlite` keeps the queue in the same file) and a transport (`webhook-deliver-hyper`), or
 //! bring your own through the traits:
 //!
 //! | trait | owes |

@@ -5,16 +5,14 @@
 //! not build in: cargo joins the features of all users of reqwest in an application, and one of them may.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect;
 use webhook_core::target::TargetRules;
+use webhook_dial::{Lookup, Resolver, TlsError, tls_config};
 
 use crate::deliverer::ReqwestDeliverer;
-use crate::lookup::{Limits, Lookup, Lookups, system_lookup};
-use crate::resolver::VettedResolver;
-use crate::tls;
+use crate::vetted::Vetted;
 
 /// So long a connection that nobody uses is kept for the next request.
 ///
@@ -37,7 +35,7 @@ pub struct Builder {
     connect_timeout: Duration,
     root_certificates: Vec<Vec<u8>>,
     idle_per_host: usize,
-    lookup: Lookup,
+    lookup: Option<Lookup>,
 }
 
 impl Builder {
@@ -47,7 +45,7 @@ impl Builder {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             root_certificates: Vec::new(),
             idle_per_host: DEFAULT_IDLE_PER_HOST,
-            lookup: Arc::new(system_lookup),
+            lookup: None,
         }
     }
 
@@ -79,10 +77,10 @@ impl Builder {
         self
     }
 
-    /// Resolves names with `lookup` in place of the system, in tests.
-    #[cfg(test)]
-    pub(crate) fn lookup(mut self, lookup: Lookup) -> Self {
-        self.lookup = lookup;
+    /// Resolves names with `lookup` in place of the system's lookup. It may block: it runs on a thread of its own,
+    /// and what it returns is vetted all the same.
+    pub fn lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = Some(lookup);
         self
     }
 
@@ -93,11 +91,13 @@ impl Builder {
     ///
     /// A certificate that cannot be read, or a client that cannot be made from these settings.
     pub fn build(self) -> Result<ReqwestDeliverer, BuildError> {
-        let rules = Arc::new(self.rules);
-        let resolver = VettedResolver::new(Arc::clone(&rules), Lookups::new(self.lookup, Limits::default()));
+        let resolver = match self.lookup {
+            Some(lookup) => Resolver::with_lookup(self.rules, lookup),
+            None => Resolver::new(self.rules),
+        };
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(&self.root_certificates)?)
-            .dns_resolver(resolver)
+            .tls_backend_preconfigured(tls_config(&self.root_certificates)?)
+            .dns_resolver(Vetted(resolver.clone()))
             .http1_only()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -116,7 +116,7 @@ impl Builder {
             .tcp_keepalive(None)
             .build()
             .map_err(|error| BuildError::Client(Box::new(error)))?;
-        Ok(ReqwestDeliverer::new(client, rules, self.connect_timeout))
+        Ok(ReqwestDeliverer::new(client, resolver, self.connect_timeout))
     }
 }
 
@@ -135,15 +135,9 @@ impl fmt::Debug for Builder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Not PEM, or without a certificate in it.
-    #[error("root certificates: this is not PEM with a certificate (-----BEGIN CERTIFICATE-----)")]
-    NotPem,
-    /// A certificate that cannot be an authority.
-    #[error("root certificates: a certificate cannot be used as an authority")]
-    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// TLS could not be set up.
-    #[error("TLS could not be set up")]
-    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// TLS could not be set up; most often a root certificate that cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The HTTP client could not be made.
     #[error("the HTTP client could not be made")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),

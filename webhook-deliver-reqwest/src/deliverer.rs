@@ -1,34 +1,19 @@
 //! One exchange, from the request to what came of it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Body, Client, Method};
 use tokio::time::Instant;
 use webhook_core::deliver::{Deliverer, Exchange, Request};
-use webhook_core::model::{AttemptError, ErrorKind};
-use webhook_core::target::TargetRules;
+use webhook_core::model::AttemptError;
+use webhook_dial::{Partial, Resolver, failure, header_map, outcome};
 
-use crate::answer::Partial;
+use crate::answer::read_body;
 use crate::builder::Builder;
-use crate::failure;
-
-/// Headers that frame a request and so belong to the connection: one of them in [`Request::headers`] could make
-/// two requests of one.
-const FRAMING: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use crate::classify::classify;
 
 /// Sends webhooks with one shared [`reqwest::Client`]. See the [crate] for what it promises.
 ///
@@ -37,7 +22,7 @@ const FRAMING: &[&str] = &[
 #[derive(Clone)]
 pub struct ReqwestDeliverer {
     client: Client,
-    rules: Arc<TargetRules>,
+    resolver: Resolver,
     connect_timeout: Duration,
 }
 
@@ -56,15 +41,19 @@ impl ReqwestDeliverer {
         Builder::new()
     }
 
-    pub(crate) fn new(client: Client, rules: Arc<TargetRules>, connect_timeout: Duration) -> Self {
-        Self { client, rules, connect_timeout }
+    pub(crate) fn new(client: Client, resolver: Resolver, connect_timeout: Duration) -> Self {
+        Self { client, resolver, connect_timeout }
     }
 
     /// Checks the target, which for an IP literal is the only check, and makes the client's request.
     fn prepare(&self, request: Request) -> Result<reqwest::Request, AttemptError> {
-        self.rules.check(&request.url).map_err(|error| failure::refused(&error))?;
+        self.resolver.rules().check(&request.url).map_err(|error| failure::refused(&error))?;
         let mut http = reqwest::Request::new(Method::POST, request.url);
-        *http.headers_mut() = header_map(request.headers)?;
+        *http.headers_mut() = header_map(request.headers, 2)?;
+        if request.body.is_empty() {
+            // The client leaves it out, but a method that can have a body should tell its length (RFC 9110, 8.6).
+            http.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         *http.body_mut() = Some(Body::from(request.body));
         Ok(http)
     }
@@ -76,16 +65,10 @@ impl ReqwestDeliverer {
         partial: &mut Option<Partial>,
     ) -> Result<(), AttemptError> {
         let https = http.url().scheme() == "https";
-        let response = self
-            .client
-            .execute(http)
-            .await
-            .map_err(|error| failure::classify(&error, https, self.connect_timeout))?;
-        let status = response.status().as_u16();
-        if !(200..600).contains(&status) {
-            return Err(failure::unusable_status(status));
-        }
-        partial.insert(Partial::of(&response)).read_body(response).await;
+        let response =
+            self.client.execute(http).await.map_err(|error| classify(&error, https, self.connect_timeout))?;
+        let partial = partial.insert(Partial::new(response.status().as_u16(), response.headers())?);
+        read_body(response, partial).await;
         Ok(())
     }
 }
@@ -96,44 +79,22 @@ impl Deliverer for ReqwestDeliverer {
         let started = Instant::now();
         let deadline = request.deadline;
         let mut partial = None;
-        let failed = match self.prepare(request) {
+        let ended = match self.prepare(request) {
             Ok(_) if deadline.is_zero() => Err(failure::too_late(deadline)),
             Ok(http) => tokio::time::timeout(deadline, self.exchange(http, &mut partial))
                 .await
                 .unwrap_or_else(|_elapsed| Err(failure::too_late(deadline))),
             Err(error) => Err(error),
         };
-        let result = match (partial, failed) {
-            (Some(partial), _) => Ok(partial.into_answer()),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => {
-                Err(AttemptError::new(ErrorKind::Internal, "the exchange ended without a result"))
-            }
-        };
-        Exchange { duration: started.elapsed(), result }
+        Exchange { result: outcome(partial, ended), duration: started.elapsed() }
     }
 }
 
 impl fmt::Debug for ReqwestDeliverer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestDeliverer")
-            .field("rules", &self.rules)
+            .field("rules", self.resolver.rules())
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn header_map(headers: Vec<(std::borrow::Cow<'static, str>, String)>) -> Result<HeaderMap, AttemptError> {
-    let mut map = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers {
-        // The value may be a secret, so only the name is shown.
-        let defect = |what| AttemptError::new(ErrorKind::Internal, format!("header {name:?} {what}"));
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| defect("has an invalid name"))?;
-        if FRAMING.contains(&header.as_str()) {
-            return Err(defect("belongs to the connection and cannot be given"));
-        }
-        let value = HeaderValue::try_from(value).map_err(|_| defect("has an invalid value"))?;
-        map.append(header, value);
-    }
-    Ok(map)
 }

@@ -55,13 +55,10 @@ struct Readme;
 
 mod answer;
 mod builder;
+mod classify;
 mod deliverer;
-mod failure;
-mod lookup;
-mod resolver;
-#[cfg(test)]
-mod tests;
-mod tls;
+mod vetted;
 
 pub use builder::{BuildError, Builder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_PER_HOST, IDLE_TIMEOUT};
 pub use deliverer::ReqwestDeliverer;
+pub use webhook_dial::{Lookup, TlsError};

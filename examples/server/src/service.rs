@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use webhook_core::store::History;
 use webhook_core::{Webhooks, Workers};
-use webhook_deliver_reqwest::ReqwestDeliverer;
+use webhook_deliver_hyper::HyperDeliverer;
 use webhook_store_sqlite::SqliteStore;
 
 use crate::backend::Backend;
@@ -99,9 +99,9 @@ impl Service {
 
 /// The engine by this configuration.
 fn build(config: &ServeConfig, backend: &Backend) -> Result<Webhooks, Failure> {
-    let deliverer = ReqwestDeliverer::builder()
+    let deliverer = HyperDeliverer::builder()
         .target_rules(config.rules.clone())
-        .connect_timeout(config.timeout.min(webhook_deliver_reqwest::DEFAULT_CONNECT_TIMEOUT))
+        .connect_timeout(config.timeout.min(webhook_deliver_hyper::DEFAULT_CONNECT_TIMEOUT))
         .build()
         .map_err(Failure::start)?;
     let mut builder = Webhooks::builder(Arc::clone(&backend.store))

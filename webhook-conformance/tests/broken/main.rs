@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used)] // locks of tests
 
 mod bent;
+mod deliver;
 mod queue;
+mod retry;
 mod store;
 mod whole;
 

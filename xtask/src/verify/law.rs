@@ -31,6 +31,7 @@ struct Class {
 
 fn class(member: &Member) -> Option<Class> {
     const CORE: &[&str] = &["webhook-core"];
+    const DIALLING: &[&str] = &["webhook-core", "webhook-dial"];
     const TESTING: &[&str] = &["webhook-core", "webhook-conformance"];
     let class = |members, foreign: &[&'static [&'static str]]| {
         Some(Class { members: Some(members), foreign: foreign.to_vec() })
@@ -45,7 +46,10 @@ fn class(member: &Member) -> Option<Class> {
         "xtask" | "webhook-bench" | "webhook-online" => class(&[], &[SQL, REDIS]),
         _ if name.starts_with("webhook-store-") => class(CORE, &[REDIS, HTTP_CLIENT, HTTP]),
         _ if name.starts_with("webhook-queue-") => class(CORE, &[SQL, HTTP_CLIENT, HTTP]),
-        _ if name.starts_with("webhook-deliver-") => class(CORE, &[SQL, REDIS, &["axum"]]),
+        // What deliverers share; it knows no HTTP client.
+        "webhook-dial" => class(CORE, &[SQL, REDIS, HTTP_CLIENT, HTTP]),
+        "webhook-deliver-hyper" => class(DIALLING, &[SQL, REDIS, HTTP_CLIENT, &["axum"]]),
+        _ if name.starts_with("webhook-deliver-") => class(DIALLING, &[SQL, REDIS, &["axum"]]),
         // It shows the crates together, in tests of documentation alone.
         "webhook-docs" => class(&[], &[SQL, REDIS]),
         _ if member.folder.starts_with("examples/") => Some(Class { members: None, foreign: Vec::new() }),
@@ -162,6 +166,20 @@ mod tests {
         let tree = ["webhook-core", "sqlx", "webhook-deliver-reqwest"];
         let wrong = found("webhook-store-sqlite", &tree);
         assert_eq!(wrong, ["webhook-store-sqlite must not depend on webhook-deliver-reqwest"]);
+    }
+
+    #[test]
+    fn a_deliverer_may_have_what_deliverers_share_and_no_other_deliverer() {
+        let found = |tree: &[&str]| {
+            let members =
+                ["webhook-core", "webhook-dial", "webhook-deliver-hyper", "webhook-deliver-reqwest"];
+            let tree: Vec<String> = tree.iter().map(|&name| name.to_owned()).collect();
+            let member = member("webhook-deliver-hyper");
+            violations(&member, &class(&member).expect("it has a class"), &members.map(self::member), &tree)
+                .len()
+        };
+        assert_eq!(found(&["webhook-core", "webhook-dial", "hyper", "hyper-util"]), 0);
+        assert_eq!(found(&["webhook-deliver-reqwest", "reqwest"]), 2);
     }
 
     #[test]

@@ -1,18 +1,23 @@
-//! TLS against real handshakes with certificates made here.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are not marked as tests")]
-
-mod support;
+//! Real handshakes, with certificates made here. [`deliverer_tls_tests!`](crate::deliverer_tls_tests) runs them all.
 
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use support::{Connection, OK, Receiver, answer, failure, local, request};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use webhook_core::model::ErrorKind;
-use webhook_deliver_reqwest::BuildError;
+use webhook_core::deliver::Deliverer;
+use webhook_core::model::{AttemptError, ErrorKind};
+use webhook_core::target::TargetRules;
+
+use super::{Connection, DelivererFixture, OK, Receiver, answer, failure, local_rules, request};
+
+/// How the cases come by a deliverer that trusts an authority.
+pub trait TlsFixture: DelivererFixture {
+    /// A fresh deliverer with these rules that trusts this authority, in PEM, beside those that it always does.
+    fn trusting(rules: TargetRules, authority: &str) -> Arc<dyn Deliverer>;
+}
 
 /// A private authority.
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -50,67 +55,56 @@ fn url(receiver: &Receiver, host: &str) -> String {
     format!("https://{host}:{}/hooks?token=s3cret", receiver.addr.port())
 }
 
-#[tokio::test]
-async fn a_private_authority_that_was_added_is_trusted_and_the_connection_kept() {
+async fn failed<F: TlsFixture>(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    receiver: &Receiver,
+) -> AttemptError {
+    let deliverer = F::trusting(local_rules(), &authority.pem());
+    failure(&*deliverer, request(&url(receiver, "localhost"))).await
+}
+
+/// By name and by address.
+pub async fn an_authority_that_was_added_is_trusted_and_the_connection_kept<F: TlsFixture>() {
     let authority = authority();
     for (san, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
-        let receiver = receiver(&authority, san, &["h2", "http/1.1"]).await;
-        let deliverer = local().root_certificates(authority.pem()).build().unwrap();
-        for _ in 0..3 {
-            assert_eq!(answer(&deliverer, &url(&receiver, host)).await.status, 200);
+        let mut receiver = receiver(&authority, san, &["h2", "http/1.1"]).await;
+        let deliverer = F::trusting(local_rules(), &authority.pem());
+        for _ in 0..20 {
+            assert_eq!(answer(&*deliverer, &url(&receiver, host)).await.status, 200);
         }
-        assert_eq!(receiver.connections(), 1);
+        assert_eq!(receiver.requests().len(), 20);
+        assert!(receiver.connections() <= 5, "{} connections", receiver.connections());
     }
 }
 
-#[tokio::test]
-async fn an_unknown_authority_is_tls() {
+/// Nobody vouches for it.
+pub async fn an_unknown_authority_is_tls<F: TlsFixture>() {
     let receiver = receiver(&authority(), "localhost", &[]).await;
-    let error = failure(&local().build().unwrap(), request(&url(&receiver, "localhost"))).await;
-    assert_eq!(error.kind, ErrorKind::Tls);
-    assert_eq!(error.detail, "the target's certificate is not from a trusted authority");
+    assert_eq!(failed::<F>(&authority(), &receiver).await.kind, ErrorKind::Tls);
 }
 
-#[tokio::test]
-async fn a_certificate_for_another_name_is_tls() {
+/// It is somebody else.
+pub async fn a_certificate_for_another_name_is_tls<F: TlsFixture>() {
     let authority = authority();
     let receiver = receiver(&authority, "other.example", &[]).await;
-    let deliverer = local().root_certificates(authority.pem()).build().unwrap();
-    let error = failure(&deliverer, request(&url(&receiver, "localhost"))).await;
-    assert_eq!(
-        (error.kind, &*error.detail),
-        (ErrorKind::Tls, "the target's certificate is for another name")
-    );
+    assert_eq!(failed::<F>(&authority, &receiver).await.kind, ErrorKind::Tls);
 }
 
-#[tokio::test]
-async fn a_target_without_http_1_is_tls() {
+/// Only HTTP/1.1 is offered.
+pub async fn a_target_without_http_1_is_tls<F: TlsFixture>() {
     let authority = authority();
     let receiver = receiver(&authority, "localhost", &["h2"]).await;
-    let deliverer = local().root_certificates(authority.pem()).build().unwrap();
-    assert_eq!(failure(&deliverer, request(&url(&receiver, "localhost"))).await.kind, ErrorKind::Tls);
+    assert_eq!(failed::<F>(&authority, &receiver).await.kind, ErrorKind::Tls);
 }
 
-#[tokio::test]
-async fn a_target_that_does_not_speak_tls_is_tls() {
+/// Plain HTTP on that port, or nothing.
+pub async fn a_target_that_does_not_speak_tls_is_tls<F: TlsFixture>() {
     for bytes in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
         let receiver = Receiver::start(move |mut connection| async move {
             connection.send(bytes).await;
         })
         .await;
-        let error = failure(&local().build().unwrap(), request(&url(&receiver, "127.0.0.1"))).await;
+        let error = failed::<F>(&authority(), &receiver).await;
         assert_eq!(error.kind, ErrorKind::Tls, "{bytes:?} {error:?}");
     }
-}
-
-#[test]
-fn roots_that_are_no_certificates_are_refused() {
-    let build = |pem: &str| local().root_certificates(pem).build().unwrap_err();
-    assert!(matches!(build("nonsense"), BuildError::NotPem));
-    assert!(matches!(
-        build("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n"),
-        BuildError::NotPem
-    ));
-    let not_x509 = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-    assert!(matches!(build(not_x509), BuildError::Certificate(_)));
 }

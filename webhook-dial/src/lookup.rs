@@ -26,6 +26,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::resolver::Lookup;
+
 /// How many lookups run at once, and how long one counts as quick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -48,14 +50,13 @@ impl Default for Limits {
 /// So many slow names are remembered.
 const MAX_SLOW_NAMES: usize = 4096;
 
-/// Resolves one name, blocking.
-pub(crate) type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
-
 type Answer = Result<Arc<[IpAddr]>, LookupError>;
 type Pending = BoxFuture<'static, Answer>;
 
+/// Why a name has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LookupError {
+#[non_exhaustive]
+pub enum LookupError {
     /// With what the system says about it, which names no address.
     #[error("the host name could not be resolved: {0}")]
     Failed(String),

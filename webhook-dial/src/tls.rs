@@ -10,20 +10,38 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::builder::BuildError;
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// Not PEM, or without a certificate in it.
+    #[error("root certificates: this is not PEM with a certificate (-----BEGIN CERTIFICATE-----)")]
+    NotPem,
+    /// A certificate that cannot be an authority.
+    #[error("root certificates: a certificate cannot be used as an authority")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// rustls does not take these settings.
+    #[error("TLS could not be set up")]
+    Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
-/// TLS 1.2 and 1.3 with ring.
-pub(crate) fn config(extra: &[Vec<u8>]) -> Result<ClientConfig, BuildError> {
+/// TLS 1.2 and 1.3 with ring, trusting the system's authorities and those in `extra`, each one certificate or several
+/// in PEM.
+///
+/// # Errors
+///
+/// A certificate that cannot be read.
+pub fn tls_config(extra: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| BuildError::Tls(Box::new(error)))?
+        .map_err(|error| TlsError::Setup(Box::new(error)))?
         .with_root_certificates(roots(extra)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn roots(extra: &[Vec<u8>]) -> Result<RootCertStore, BuildError> {
+fn roots(extra: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -38,12 +56,12 @@ fn roots(extra: &[Vec<u8>]) -> Result<RootCertStore, BuildError> {
     for pem in extra {
         let mut found = false;
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| BuildError::NotPem)?;
-            roots.add(certificate).map_err(|error| BuildError::Certificate(Box::new(error)))?;
+            let certificate = certificate.map_err(|_| TlsError::NotPem)?;
+            roots.add(certificate).map_err(|error| TlsError::Certificate(Box::new(error)))?;
             found = true;
         }
         if !found {
-            return Err(BuildError::NotPem);
+            return Err(TlsError::NotPem);
         }
     }
     Ok(roots)

@@ -1,39 +1,42 @@
 //! A receiver that does what a test scripts, on a real socket, byte by byte.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use webhook_core::deliver::{Answer, Deliverer, Exchange, Request};
-use webhook_core::model::{AttemptError, ErrorKind};
-use webhook_core::target::TargetRules;
-use webhook_deliver_reqwest::{Builder, ReqwestDeliverer};
+
+/// 200, with a body of two bytes, on a connection that is kept.
+pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
+    /// The first line.
     pub line: String,
     /// Names in the spelling they came in.
     pub headers: Vec<(String, String)>,
+    /// The body, by its `content-length`.
     pub body: Vec<u8>,
 }
 
 impl Received {
+    /// The first header of this name, in this spelling.
+    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
 
+/// What a [`Connection`] speaks over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// The receiver's side of one connection.
+/// The receiver's side of one connection. Dropping it closes the connection.
 pub struct Connection {
     stream: Box<dyn Stream>,
     requests: mpsc::UnboundedSender<Received>,
@@ -42,6 +45,9 @@ pub struct Connection {
 
 impl Connection {
     /// Reads one whole request; none when the sender closed the connection.
+    ///
+    /// # Panics
+    /// When what came is not HTTP.
     pub async fn request(&mut self) -> Option<Received> {
         let head = loop {
             if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -83,14 +89,23 @@ impl Connection {
     }
 }
 
-/// A receiver that runs a script for each connection.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("unread", &self.unread.len()).finish_non_exhaustive()
+    }
+}
+
+/// A receiver on a port of 127.0.0.1 that runs a script for each connection.
+#[derive(Debug)]
 pub struct Receiver {
+    /// Where it listens.
     pub addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: mpsc::UnboundedReceiver<Received>,
 }
 
 impl Receiver {
+    /// Runs `script` for each connection, as a task of its own.
     pub async fn start<F, R>(script: F) -> Self
     where
         F: Fn(Connection) -> R + Send + 'static,
@@ -100,6 +115,9 @@ impl Receiver {
     }
 
     /// `wrap` makes of the accepted connection what the script speaks over, such as TLS.
+    ///
+    /// # Panics
+    /// When no port can be taken.
     pub async fn start_with<W, WR, S, F, R>(wrap: W, script: F) -> Self
     where
         W: Fn(TcpStream) -> WR + Send + 'static,
@@ -142,60 +160,33 @@ impl Receiver {
         .await
     }
 
+    /// Reads one request, answers it with these bytes and closes.
+    pub async fn closing_after(answer: impl AsRef<[u8]>) -> Self {
+        let answer: Arc<[u8]> = answer.as_ref().into();
+        Self::start(move |mut connection| {
+            let answer = Arc::clone(&answer);
+            async move {
+                connection.request().await;
+                connection.send(&answer).await;
+            }
+        })
+        .await
+    }
+
+    /// How many connections it accepted.
+    #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The requests read so far.
+    /// The requests that it read whole since the last call.
     pub fn requests(&mut self) -> Vec<Received> {
         std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
     }
 
+    /// A URL of it, with a path and a query that no failure may tell.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/hooks?token=s3cret", self.addr)
     }
-}
-
-pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-/// A deliverer that lets loopback through.
-pub fn local() -> Builder {
-    let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-    ReqwestDeliverer::builder().target_rules(TargetRules { allow, ..TargetRules::default() })
-}
-
-pub fn request(url: &str) -> Request {
-    Request {
-        url: url.parse().unwrap(),
-        headers: vec![
-            ("content-type".into(), "application/json".into()),
-            ("user-agent".into(), "webhook-server/1".into()),
-            ("webhook-id".into(), "evt_1".into()),
-        ],
-        body: r#"{"a" : 1.0}"#.into(),
-        deadline: Duration::from_secs(10),
-    }
-}
-
-/// One exchange with the defaults of [`request`].
-pub async fn deliver(deliverer: &ReqwestDeliverer, url: &str) -> Exchange {
-    deliverer.deliver(request(url)).await
-}
-
-pub async fn answer(deliverer: &ReqwestDeliverer, url: &str) -> Answer {
-    deliver(deliverer, url).await.result.unwrap()
-}
-
-/// The failure of one exchange, after a look at its detail: it names neither the address nor the URL.
-pub async fn failure(deliverer: &ReqwestDeliverer, request: Request) -> AttemptError {
-    let error = deliverer.deliver(request).await.result.unwrap_err();
-    for secret in ["127.0.0.1", "::1", "s3cret", "/hooks"] {
-        assert!(!error.detail.contains(secret), "{error:?} names {secret}");
-    }
-    assert!(!error.detail.is_empty());
-    error
-}
-
-pub async fn failure_kind(url: &str) -> ErrorKind {
-    failure(&local().build().unwrap(), request(url)).await.kind
 }

@@ -1,4 +1,4 @@
-//! Names and their addresses: the lookup is the test's own, the sockets are real.
+//! Lookups: bounded, shared, dead names apart. And what of a name's addresses is dialled.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,127 +7,69 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use webhook_core::deliver::{Deliverer, Exchange, Request};
-use webhook_core::model::ErrorKind;
 use webhook_core::target::TargetRules;
 
-use crate::ReqwestDeliverer;
-use crate::lookup::{Limits, Lookup, Lookups};
-
-/// Only this address of the loopback range is allowed.
-const ALLOWED: &str = "127.0.0.1";
-
-/// A receiver that answers 204, and how many connections it got.
-async fn receiver() -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind((ALLOWED, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&connections);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
-            let mut buffer = [0; 4096];
-            if stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
-            }
-        }
-    });
-    (port, connections)
-}
-
-fn deliverer(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> ReqwestDeliverer {
-    let rules =
-        TargetRules { allow: vec![format!("{ALLOWED}/32").parse().unwrap()], ..TargetRules::default() };
-    ReqwestDeliverer::builder().target_rules(rules).lookup(Arc::new(lookup)).build().unwrap()
-}
-
-async fn deliver(deliverer: &ReqwestDeliverer, url: &str) -> Exchange {
-    let (url, headers) = (url.parse().unwrap(), Vec::new());
-    deliverer.deliver(Request { url, headers, body: "{}".into(), deadline: Duration::from_secs(10) }).await
-}
+use crate::lookup::{Limits, Lookups};
+use crate::{DialError, Lookup, LookupError, MAX_PER_FAMILY, Resolver, TlsError, tls_config};
 
 fn addrs(list: &[&str]) -> Vec<IpAddr> {
     list.iter().map(|addr| addr.parse().unwrap()).collect()
 }
 
+fn answering(list: &[&str]) -> Resolver {
+    let list = addrs(list);
+    Resolver::with_lookup(TargetRules::default(), Arc::new(move |_| Ok(list.clone())))
+}
+
 #[tokio::test]
-async fn one_refused_address_among_good_ones_keeps_all_from_being_dialled() {
-    let (port, connections) = receiver().await;
-    for answer in [
-        &[ALLOWED, "10.0.0.1"][..],
-        &["10.0.0.1", ALLOWED],
-        &[ALLOWED, ALLOWED, ALLOWED, ALLOWED, ALLOWED, ALLOWED, "127.0.0.2"],
-        &[ALLOWED, "::1"],
-        &[ALLOWED, "::ffff:10.0.0.1"],
-        &[ALLOWED, "64:ff9b::a9fe:a9fe"],
-        &["127.0.0.2"],
-        &["169.254.169.254"],
-        &["0.0.0.0"],
+async fn all_addresses_pass_or_none_is_dialled() {
+    for list in [
+        &["1.1.1.1", "10.0.0.1"][..],
+        &["10.0.0.1", "1.1.1.1"],
+        // Also one that would not be dialled anyway.
+        &["1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "127.0.0.1"],
+        &["1.1.1.1", "::1"],
+        &["2606:4700:4700::1111", "64:ff9b::a9fe:a9fe"],
     ] {
-        let addrs = addrs(answer);
-        let deliverer = deliverer(move |_| Ok(addrs.clone()));
-        let error = deliver(&deliverer, &format!("http://hooks.example:{port}/")).await.result.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Blocked, "{answer:?}");
-        for addr in answer {
-            assert!(!error.detail.contains(addr), "{error:?}");
-        }
+        assert_eq!(answering(list).resolve("hooks.example").await, Err(DialError::Blocked), "{list:?}");
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn a_name_with_allowed_addresses_is_dialled_at_one_that_answers() {
-    let (port, connections) = receiver().await;
-    let deliverer = deliverer(|_| Ok(addrs(&[ALLOWED, ALLOWED])));
-    let exchange = deliver(&deliverer, &format!("http://hooks.example:{port}/")).await;
-    assert_eq!(exchange.result.unwrap().status, 204);
-    assert_eq!(connections.load(Ordering::SeqCst), 1);
+async fn a_few_of_each_family_are_dialled_in_the_systems_order() {
+    let many = ["2606:4700:4700::1111", "1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"];
+    let dialled = answering(&many).resolve("hooks.example").await;
+    assert_eq!(dialled, Ok(addrs(&many[..=MAX_PER_FAMILY])));
 }
 
 #[tokio::test]
-async fn every_dial_is_vetted_anew() {
-    let (port, connections) = receiver().await;
-    let calls = AtomicUsize::new(0);
-    let deliverer = deliverer(move |_| {
-        let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
-        Ok(addrs(if first { &[ALLOWED] } else { &["127.0.0.2"] }))
-    });
-    let url = format!("http://rebinding.example:{port}/");
-    assert_eq!(deliver(&deliverer, &url).await.result.unwrap().status, 204);
-    assert_eq!(deliver(&deliverer, &url).await.result.unwrap_err().kind, ErrorKind::Blocked);
-    assert_eq!(connections.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
-async fn a_literal_is_checked_although_it_is_not_looked_up() {
-    let (port, connections) = receiver().await;
-    let deliverer = deliverer(|name| panic!("{name} was looked up"));
-    let error = deliver(&deliverer, &format!("http://127.0.0.2:{port}/")).await.result.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Blocked);
-    assert_eq!(deliver(&deliverer, &format!("http://{ALLOWED}:{port}/")).await.result.unwrap().status, 204);
-    assert_eq!(connections.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
-async fn a_name_without_addresses_and_a_failed_lookup_are_dns_and_a_panic_is_internal() {
+async fn a_name_without_addresses_a_failed_lookup_and_a_panic_are_told_apart() {
     let outcome = |name: &str| match name {
         "empty.example" => Ok(Vec::new()),
         "panics.example" => panic!("the lookup panics"),
         _ => Err(io::Error::other("failed to lookup address information: Name or service not known")),
     };
-    let deliverer = deliverer(outcome);
-    for (host, kind, detail) in [
-        ("empty.example", ErrorKind::Dns, "the host name has no address"),
-        ("unknown.example", ErrorKind::Dns, "the host name could not be resolved: Name or service not known"),
-        ("panics.example", ErrorKind::Internal, "the lookup of the host name could not be run"),
+    let resolver = Resolver::with_lookup(TargetRules::default(), Arc::new(outcome));
+    let failed = LookupError::Failed("Name or service not known".to_owned());
+    for (name, error) in [
+        ("empty.example", DialError::NoAddress),
+        ("unknown.example", failed.into()),
+        ("panics.example", LookupError::NotRun.into()),
     ] {
-        for scheme in ["http", "https"] {
-            let error = deliver(&deliverer, &format!("{scheme}://{host}/")).await.result.unwrap_err();
-            assert_eq!((error.kind, &*error.detail), (kind, detail));
-        }
+        assert_eq!(resolver.resolve(name).await, Err(error));
     }
+}
+
+#[test]
+fn roots_that_are_no_certificates_are_refused() {
+    let error = |pem: &str| tls_config(&[pem.into()]).unwrap_err();
+    assert!(matches!(error("nonsense"), TlsError::NotPem));
+    assert!(matches!(
+        error("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n"),
+        TlsError::NotPem
+    ));
+    let not_x509 = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    assert!(matches!(error(not_x509), TlsError::Certificate(_)));
 }
 
 /// Polls until it is so, at most ten seconds.
