@@ -1,0 +1,5 @@
+//! Between rows and the model.
+
+mod moment;
+
+pub(crate) use moment::Moment;

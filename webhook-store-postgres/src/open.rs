@@ -1,0 +1,58 @@
+//! Opening a database, and the store that it gives.
+
+use std::fmt;
+use std::sync::Arc;
+
+use webhook_core::error::BackendError;
+
+use crate::config::PgOptions;
+use crate::connection::{Connections, Connector, Role};
+use crate::migrate;
+
+/// A store in a PostgreSQL database, with its queue unless it was opened for another. Cheap to clone.
+#[derive(Clone)]
+pub struct PgStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) connector: Connector,
+    /// Stores events.
+    pub(crate) committer: Connections,
+    /// Records results.
+    pub(crate) recorder: Connections,
+    /// Loads what workers have claimed.
+    pub(crate) loader: Connections,
+    /// Everything else that the engine does.
+    pub(crate) keeper: Connections,
+    /// Reads for people.
+    pub(crate) people: Connections,
+}
+
+impl fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgStore").field("schema", &self.inner.connector.schema()).finish_non_exhaustive()
+    }
+}
+
+impl PgStore {
+    /// Connects to the database and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](webhook_core::error::BackendErrorKind::Misconfigured) when the server refuses the
+    /// user, is older than PostgreSQL 14, or has the schema of another version; others when it cannot be reached.
+    pub async fn open(options: PgOptions) -> Result<Self, BackendError> {
+        let connector = Connector::new(&options);
+        migrate::bring_up_to_date(&connector, options.migrate).await?;
+        let engine = |most| Connections::new(connector.clone(), Role::Engine, most);
+        let inner = Inner {
+            committer: engine(1),
+            recorder: engine(1),
+            loader: engine(1),
+            keeper: engine(2),
+            people: Connections::new(connector.clone(), Role::People, options.readers),
+            connector,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}

@@ -1,0 +1,1 @@
+//! The store's traits on [`PgStore`](crate::PgStore).
