@@ -8,6 +8,9 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 
 use crate::error::{BACKEND, Fault};
 
+/// Where the tables are unless something else is said.
+pub(crate) const DEFAULT_SCHEMA: &str = "webhooks";
+
 /// The longest name that PostgreSQL does not cut off.
 const NAME_MAX: usize = 63;
 
@@ -38,7 +41,7 @@ impl PgOptions {
     pub fn new(connect: PgConnectOptions) -> Self {
         Self {
             connect,
-            schema: "webhooks".to_owned(),
+            schema: DEFAULT_SCHEMA.to_owned(),
             migrate: true,
             own_queue: true,
             readers: 4,
@@ -73,18 +76,7 @@ impl PgOptions {
     /// underscores, not beginning with a digit or `pg_`: a name that reads the same quoted and unquoted.
     pub fn schema(mut self, name: impl Into<String>) -> Result<Self, BackendError> {
         let name = name.into();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let fits = (1..=NAME_MAX).contains(&name.len())
-            && name.chars().all(plain)
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && !name.starts_with("pg_");
-        if !fits {
-            return Err(Fault::Misconfigured(format!(
-                "{name:?} is no name for the schema: expected 1 to {NAME_MAX} lower-case letters, digits and \
-                 underscores, not beginning with a digit or pg_"
-            ))
-            .during("open"));
-        }
+        check_schema(&name).map_err(|fault| fault.during("open"))?;
         self.schema = name;
         Ok(self)
     }
@@ -134,4 +126,20 @@ impl PgOptions {
         self.statement_timeout = timeout.max(Duration::from_millis(100));
         self
     }
+}
+
+/// Lets only names through that read the same quoted and unquoted.
+pub(crate) fn check_schema(name: &str) -> Result<(), Fault> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let fits = (1..=NAME_MAX).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.starts_with("pg_");
+    if fits {
+        return Ok(());
+    }
+    Err(Fault::Misconfigured(format!(
+        "{name:?} is no name for the schema: expected 1 to {NAME_MAX} lower-case letters, digits and \
+         underscores, not beginning with a digit or pg_"
+    )))
 }

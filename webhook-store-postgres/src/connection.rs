@@ -19,9 +19,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 use tokio::sync::Semaphore;
 use webhook_core::error::BackendError;
 
@@ -74,13 +75,24 @@ impl Connector {
         let settings = self.settings(role);
         let connecting = async {
             let mut conn = self.options.connect().await?;
-            sqlx::raw_sql(&settings).execute(&mut conn).await?;
+            conn.execute(sqlx::raw_sql(&settings)).await?;
             Ok(conn)
         };
         match tokio::time::timeout(self.connect_timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
         }
+    }
+
+    /// Waits for an answer as long as it may take.
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let answer = tokio::time::timeout(self.patience(), answer).await;
+        answer.unwrap_or(Err(Fault::Timeout(
+            "the server did not answer in time, and its connection was closed",
+        )))
     }
 
     /// How long an answer may take before the connection is given up: the server's own limit comes first.
@@ -141,18 +153,19 @@ impl Connections {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection: the transaction is committed or it is not.
-    pub(crate) async fn run<A, T, F>(
-        &self,
+    pub(crate) fn run<'r, A, T, F>(
+        &'r self,
         name: &'static str,
-        args: &A,
+        args: &'r A,
         operation: F,
-    ) -> Result<T, BackendError>
+    ) -> BoxFuture<'r, Result<T, BackendError>>
     where
         A: Sync + ?Sized,
-        F: for<'a> Fn(&'a mut PgConnection, &'a A) -> BoxFuture<'a, Result<T, Fault>> + Sync,
-        T: Send,
+        F: for<'a> Fn(&'a mut PgConnection, &'a A) -> BoxFuture<'a, Result<T, Fault>> + Send + Sync + 'r,
+        T: Send + 'r,
     {
-        self.try_run(args, operation).await.map_err(|fault| fault.during(name))
+        // Boxed here, because compilers cannot prove in every caller's place that it is `Send`.
+        async move { self.try_run(args, operation).await.map_err(|fault| fault.during(name)) }.boxed()
     }
 
     async fn try_run<A, T, F>(&self, args: &A, operation: F) -> Result<T, Fault>
@@ -172,18 +185,12 @@ impl Connections {
                 Some(conn) => conn,
                 None => self.connector.connect(self.role).await?,
             };
-            let answer = tokio::time::timeout(self.connector.patience(), operation(&mut conn, args)).await;
-            let fault = match answer {
-                Ok(Ok(done)) => {
+            let fault = match self.connector.in_time(operation(&mut conn, args)).await {
+                Ok(done) => {
                     self.put(conn);
                     return Ok(done);
                 }
-                Ok(Err(fault)) => fault,
-                Err(_) => {
-                    return Err(Fault::Timeout(
-                        "the server did not answer in time, and its connection was closed",
-                    ));
-                }
+                Err(fault) => fault,
             };
             if is_broken(&fault) {
                 // So are, most likely, those that stood idle meanwhile: the next call shall find none of them.
@@ -225,7 +232,7 @@ fn closed() -> Fault {
 }
 
 /// Whether nothing more can be said over the connection.
-fn is_broken(fault: &Fault) -> bool {
+pub(crate) fn is_broken(fault: &Fault) -> bool {
     match fault {
         Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => true,
         // The server says its last word and closes.
@@ -239,18 +246,18 @@ fn is_broken(fault: &Fault) -> bool {
 
 /// Begins a transaction.
 pub(crate) async fn begin(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("BEGIN").execute(conn).await?;
+    conn.execute(sqlx::raw_sql("BEGIN")).await?;
     Ok(())
 }
 
 /// Commits the transaction. After an error nobody knows whether it is.
 pub(crate) async fn commit(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("COMMIT").execute(conn).await?;
+    conn.execute(sqlx::raw_sql("COMMIT")).await?;
     Ok(())
 }
 
 /// Takes back what was begun, if anything was.
 pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("ROLLBACK").execute(conn).await?;
+    conn.execute(sqlx::raw_sql("ROLLBACK")).await?;
     Ok(())
 }

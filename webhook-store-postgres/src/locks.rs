@@ -10,6 +10,7 @@ use webhook_core::id::SubscriptionId;
 use webhook_core::model::Tenant;
 
 use crate::error::Fault;
+use crate::sql;
 
 /// Locks are dealt into so many of each kind, so that a batch cannot fill the server's table of locks.
 const BUCKETS: u64 = 256;
@@ -50,9 +51,36 @@ impl Lock {
 
     /// Waits for it and holds it alone to the end of the transaction.
     pub(crate) async fn take(self, conn: &mut PgConnection, schema: &str) -> Result<(), Fault> {
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(self.number(schema)).execute(conn).await?;
-        Ok(())
+        take_alone(conn, schema, &[self]).await
     }
+}
+
+/// Takes each of these locks alone.
+pub(crate) async fn take_alone(conn: &mut PgConnection, schema: &str, locks: &[Lock]) -> Result<(), Fault> {
+    sqlx::query(sql::TAKE_LOCKS).bind(numbers(schema, locks)).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes some locks shared and then others alone, in one trip.
+pub(crate) async fn take_all(
+    conn: &mut PgConnection,
+    schema: &str,
+    shared: &[Lock],
+    alone: &[Lock],
+) -> Result<(), Fault> {
+    sqlx::query(sql::SHARE_AND_TAKE_LOCKS)
+        .bind(numbers(schema, shared))
+        .bind(numbers(schema, alone))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn numbers(schema: &str, locks: &[Lock]) -> Vec<i64> {
+    let mut locks = locks.to_vec();
+    locks.sort_unstable();
+    locks.dedup();
+    locks.iter().map(|lock| lock.number(schema)).collect()
 }
 
 fn bucket(parts: &[&[u8]]) -> u64 {

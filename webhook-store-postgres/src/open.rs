@@ -8,6 +8,7 @@ use webhook_core::error::BackendError;
 use crate::config::PgOptions;
 use crate::connection::{Connections, Connector, Role};
 use crate::migrate;
+use crate::store::Relay;
 
 /// A store in a PostgreSQL database, with its queue unless it was opened for another. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct PgStore {
 
 pub(crate) struct Inner {
     pub(crate) connector: Connector,
+    /// Jobs are kept in this database.
+    pub(crate) own_queue: bool,
     /// Stores events.
     pub(crate) committer: Connections,
     /// Records results.
@@ -27,6 +30,7 @@ pub(crate) struct Inner {
     pub(crate) keeper: Connections,
     /// Reads for people.
     pub(crate) people: Connections,
+    pub(crate) relay: Relay,
 }
 
 impl fmt::Debug for PgStore {
@@ -51,6 +55,8 @@ impl PgStore {
             loader: engine(1),
             keeper: engine(2),
             people: Connections::new(connector.clone(), Role::People, options.readers),
+            relay: Relay::new(connector.clone()),
+            own_queue: options.own_queue,
             connector,
         };
         Ok(Self { inner: Arc::new(inner) })
