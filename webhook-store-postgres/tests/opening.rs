@@ -48,3 +48,16 @@ async fn a_schema_that_is_behind_is_refused_when_it_may_not_be_migrated() {
     assert_eq!(error.kind(), BackendErrorKind::Misconfigured);
     assert!(error.to_string().contains("version 0"), "{error}");
 }
+
+/// What an application's `tokio::spawn` asks of it.
+#[tokio::test]
+async fn a_store_can_be_opened_and_used_on_any_task() {
+    let Some(case) = Case::create_or_skip("a task").await else { return };
+    let options = case.options();
+    let opened = tokio::spawn(async move {
+        let store = PgStore::open(options).await.unwrap();
+        webhook_core::store::Store::ping(&store).await.unwrap();
+    });
+    opened.await.unwrap();
+    case.clean_up().await;
+}
