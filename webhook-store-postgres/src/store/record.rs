@@ -59,7 +59,10 @@ pub(super) async fn record(
 
 /// Whether it is what an attempt does: one that ends or goes on by its schedule, in the chain it was made in.
 fn is_simple(record: &Record) -> bool {
-    record.new_chain.is_none() && record.state.request.is_none() && record.next != Next::AsBefore
+    record.new_chain.is_none()
+        && record.state.request.is_none()
+        && record.next != Next::AsBefore
+        && record.attempts.iter().all(|attempt| attempt.delivery_id == record.id)
 }
 
 /// Commits results for different deliveries, all of them or none.
