@@ -1,0 +1,207 @@
+//! Ending leases: settling, renewing and removing.
+//!
+//! A [`Settling`] binds results as the arguments of the server's `queue_settle`, so that a store can end the
+//! leases by the statement that records what they led to.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _};
+use uuid::Uuid;
+use webhook_core::error::BackendError;
+use webhook_core::id::{DeliveryId, Token};
+use webhook_core::lane::Effect;
+use webhook_core::queue::{Settle, Settled, Verdict};
+
+use super::{Queue, micros};
+use crate::codec::Moment;
+use crate::error::Fault;
+
+/// What becomes of a job, by the times of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It leaves the queue.
+    Done,
+    /// It is due again at this time, or now; [`URGENT`](super::URGENT) when a person asked for it.
+    Due(Option<Moment>),
+    /// It is due as before, and its token counts as settled.
+    Released,
+}
+
+/// Leases on their way to their ends. Each names another job.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    ids: Vec<Uuid>,
+    tokens: Vec<Uuid>,
+    verdicts: Vec<i16>,
+    dues: Vec<Option<Moment>>,
+    effects: Vec<i16>,
+    parks: Vec<i64>,
+    marks: Vec<i64>,
+}
+
+/// What `queue_settle` answered.
+#[derive(Debug)]
+pub(crate) struct SettleAnswer {
+    /// The strikes of each one's lane; `None` where the lease was not the token's.
+    pub(crate) strikes: Vec<Option<u8>>,
+    /// Whether a claim may find something new soon.
+    pub(crate) soon: bool,
+}
+
+impl Settling {
+    /// Adds an ended lease.
+    pub(crate) fn push(&mut self, id: DeliveryId, token: Token, fate: Fate, effect: Effect, mark: u64) {
+        let (verdict, due) = match fate {
+            Fate::Done => (0, None),
+            Fate::Due(due) => (1, due),
+            Fate::Released => (2, None),
+        };
+        let (effect, park) = match effect {
+            Effect::Neutral => (0, 0),
+            Effect::Fast => (1, 0),
+            Effect::Slow => (2, 0),
+            Effect::Unanswered => (3, 0),
+            Effect::Asked(wait) => (4, micros(wait)),
+        };
+        self.ids.push(id.as_uuid());
+        self.tokens.push(token.as_uuid());
+        self.verdicts.push(verdict);
+        self.dues.push(due);
+        self.effects.push(effect);
+        self.parks.push(park);
+        self.marks.push(mark.cast_signed());
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Binds the eight arguments of `queue_settle`, in order.
+    pub(crate) fn bind<'q>(
+        &self,
+        query: Query<'q, Postgres, PgArguments>,
+        now: Option<Moment>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(self.ids.clone())
+            .bind(self.tokens.clone())
+            .bind(self.verdicts.clone())
+            .bind(self.dues.clone())
+            .bind(self.effects.clone())
+            .bind(self.parks.clone())
+            .bind(self.marks.clone())
+            .bind(now)
+    }
+
+    /// Reads what `queue_settle` answered, one for each lease in the order in which they were pushed.
+    pub(crate) fn answer(&self, row: &PgRow) -> Result<SettleAnswer, Fault> {
+        let strikes: Vec<Option<i16>> = row.try_get("strikes")?;
+        if strikes.len() != self.ids.len() {
+            return Err(Fault::Defect("queue_settle did not answer for every lease"));
+        }
+        let strikes = strikes.into_iter().map(|some| some.map(|strikes| u8::try_from(strikes).unwrap_or(u8::MAX)));
+        Ok(SettleAnswer { strikes: strikes.collect(), soon: row.try_get("soon")? })
+    }
+
+    /// The leases.
+    pub(super) fn leases(&self) -> impl Iterator<Item = (DeliveryId, Option<Token>)> {
+        let leases = self.ids.iter().zip(&self.tokens);
+        leases.map(|(id, token)| (DeliveryId::from_uuid(*id), Some(Token::from_uuid(*token))))
+    }
+}
+
+const SETTLE: &str = "SELECT * FROM queue_settle($1, $2, $3, $4, $5, $6, $7, $8)";
+
+pub(super) async fn settle(queue: &Queue, jobs: &[Settle]) -> Result<Vec<Settled>, BackendError> {
+    let mut answers: Vec<Option<Settled>> = vec![None; jobs.len()];
+    let mut left: Vec<usize> = (0..jobs.len()).collect();
+    // Of two that name one job, the second meets what the first left.
+    while !left.is_empty() {
+        let mut seen = HashSet::with_capacity(left.len());
+        let (now, later): (Vec<usize>, Vec<usize>) =
+            left.into_iter().partition(|index| seen.insert(jobs[*index].id));
+        let batch: Vec<&Settle> = now.iter().map(|index| &jobs[*index]).collect();
+        let (settling, answer) =
+            queue.connections.run("settle", &batch[..], |conn, batch| one(conn, batch).boxed()).await?;
+        queue.settled(&settling, answer.soon);
+        for (index, strikes) in now.into_iter().zip(answer.strikes) {
+            answers[index] = Some(strikes.map_or(Settled::Stale, |strikes| Settled::Settled { strikes }));
+        }
+        left = later;
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+async fn one(conn: &mut PgConnection, jobs: &[&Settle]) -> Result<(Settling, SettleAnswer), Fault> {
+    let waits = |job: &&Settle| matches!(job.verdict, Verdict::RetryAfter(wait) if !wait.is_zero());
+    let now: Option<Moment> = if jobs.iter().any(waits) {
+        Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
+    } else {
+        None
+    };
+    let mut settling = Settling::default();
+    for job in jobs {
+        let fate = match job.verdict {
+            Verdict::Done => Fate::Done,
+            Verdict::RetryAfter(wait) => Fate::Due(now.map(|now| super::add::later(now, wait))),
+            Verdict::Release => Fate::Released,
+        };
+        settling.push(job.id, job.token, fate, job.effect, job.mark);
+    }
+    let row = settling.bind(sqlx::query(SETTLE), now).fetch_one(conn).await?;
+    let answer = settling.answer(&row)?;
+    Ok((settling, answer))
+}
+
+pub(super) async fn extend(
+    queue: &Queue,
+    leases: &[(DeliveryId, Token)],
+    lease: Duration,
+) -> Result<Vec<bool>, BackendError> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let distinct: HashSet<DeliveryId> = leases.iter().map(|(id, _)| *id).collect();
+    if distinct.len() < leases.len() {
+        let mut answers = Vec::with_capacity(leases.len());
+        for one in leases {
+            answers.extend(Box::pin(extend(queue, std::slice::from_ref(one), lease)).await?);
+        }
+        return Ok(answers);
+    }
+    let ids: Vec<Uuid> = leases.iter().map(|(id, _)| id.as_uuid()).collect();
+    let tokens: Vec<Uuid> = leases.iter().map(|(_, token)| token.as_uuid()).collect();
+    let held: Vec<bool> = queue
+        .connections
+        .run("extend", &(ids, tokens, micros(lease)), |conn, (ids, tokens, lease)| {
+            async move {
+                let held = sqlx::query_scalar("SELECT queue_extend($1, $2, $3)").bind(ids).bind(tokens).bind(lease);
+                Ok(held.fetch_one(conn).await?)
+            }
+            .boxed()
+        })
+        .await?;
+    queue.local.extend(leases.iter().zip(&held).filter(|(_, held)| **held).map(|(lease, _)| *lease), lease);
+    Ok(held)
+}
+
+pub(super) async fn remove(queue: &Queue, ids: &[DeliveryId]) -> Result<(), BackendError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    queue.connections.run("remove", ids, |conn, ids| remove_jobs(conn, ids).boxed()).await?;
+    queue.removed(ids);
+    Ok(())
+}
+
+/// Forgets jobs, leased or not, as part of the caller's transaction.
+pub(crate) async fn remove_jobs(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<(), Fault> {
+    let ids: Vec<Uuid> = ids.iter().map(DeliveryId::as_uuid).collect();
+    sqlx::query("SELECT queue_remove($1)").bind(ids).execute(conn).await?;
+    Ok(())
+}
