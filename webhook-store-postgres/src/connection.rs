@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 use tokio::sync::Semaphore;
 use webhook_core::error::BackendError;
 
@@ -70,17 +70,19 @@ impl Connector {
     }
 
     /// Opens a connection that is set up for `role`.
-    pub(crate) async fn connect(&self, role: Role) -> Result<PgConnection, Fault> {
+    pub(crate) fn connect(&self, role: Role) -> BoxFuture<'_, Result<PgConnection, Fault>> {
         let settings = self.settings(role);
-        let connecting = async {
+        let connecting = async move {
             let mut conn = self.options.connect().await?;
-            sqlx::raw_sql(&settings).execute(&mut conn).await?;
+            conn.execute(settings.as_str()).await?;
             Ok(conn)
         };
-        match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
-        }
+        Box::pin(async move {
+            match tokio::time::timeout(self.connect_timeout, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
+            }
+        })
     }
 
     /// How long an answer may take before the connection is given up: the server's own limit comes first.
@@ -239,18 +241,18 @@ fn is_broken(fault: &Fault) -> bool {
 
 /// Begins a transaction.
 pub(crate) async fn begin(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("BEGIN").execute(conn).await?;
+    conn.execute("BEGIN").await?;
     Ok(())
 }
 
 /// Commits the transaction. After an error nobody knows whether it is.
 pub(crate) async fn commit(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("COMMIT").execute(conn).await?;
+    conn.execute("COMMIT").await?;
     Ok(())
 }
 
 /// Takes back what was begun, if anything was.
 pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
-    sqlx::raw_sql("ROLLBACK").execute(conn).await?;
+    conn.execute("ROLLBACK").await?;
     Ok(())
 }
