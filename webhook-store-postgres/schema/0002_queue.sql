@@ -27,6 +27,7 @@ CREATE TABLE lanes (
     in_flight int NOT NULL DEFAULT 0,    -- leased jobs that are counted
     next_due timestamptz NOT NULL DEFAULT 'infinity',      -- no pending job is due before; -infinity: urgent
     turn_at timestamptz NOT NULL DEFAULT '-infinity',      -- last served, or made ready
+    turn bigint NOT NULL DEFAULT 0,                        -- which of two that were served at one moment was first
     parked_until timestamptz NOT NULL DEFAULT '-infinity',
     permit_at timestamptz NOT NULL DEFAULT '-infinity',    -- when its rate permits the next job
     class smallint NOT NULL GENERATED ALWAYS AS
@@ -42,7 +43,8 @@ CREATE TABLE lanes (
         END) STORED
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX lanes_ready ON lanes (class, ready_at) WITH (deduplicate_items = off) WHERE ready_at IS NOT NULL;
+CREATE SEQUENCE lane_turns CACHE 32;
+CREATE INDEX lanes_ready ON lanes (class, ready_at, turn) WITH (deduplicate_items = off) WHERE ready_at IS NOT NULL;
 
 CREATE TABLE jobs (
     id uuid PRIMARY KEY,                 -- the delivery's
@@ -241,15 +243,15 @@ BEGIN
         SELECT count(*) FILTER (WHERE c.class = 0), count(*) FILTER (WHERE c.class = 1),
                count(*) FILTER (WHERE c.class = 2), min(c.ready_at)
         INTO n0, n1, n2, first
-        FROM ((SELECT class, ready_at FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT k)
+        FROM ((SELECT class, ready_at, turn FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
+                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT k)
               UNION ALL
-              (SELECT class, ready_at FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT least(k, room))
+              (SELECT class, ready_at, turn FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
+                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, room))
               UNION ALL
-              (SELECT class, ready_at FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT least(k, dead))
-              ORDER BY ready_at LIMIT k) c;
+              (SELECT class, ready_at, turn FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
+                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, dead))
+              ORDER BY ready_at, turn LIMIT k) c;
         IF rounds = 1 AND dead > 0 AND _avoid = '{}' THEN
             low := coalesce(first, t);
         END IF;
@@ -259,13 +261,13 @@ BEGIN
         -- Lock them; what others have locked is theirs.
         WITH a AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT n0 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n0 FOR UPDATE SKIP LOCKED),
         b AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT n1 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n1 FOR UPDATE SKIP LOCKED),
         c AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT n2 FOR UPDATE SKIP LOCKED)
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n2 FOR UPDATE SKIP LOCKED)
         SELECT array_agg(y.id), array_agg(y.next_due), array_agg(y.class), array_agg(y.mark), array_agg(y.version),
             array_agg(y.counted), array_agg(CASE WHEN y.parked_until > t THEN '-infinity' ELSE t END),
             array_agg(CASE WHEN y.gap IS NOT NULL THEN least(1, y.f) WHEN y.counted THEN y.f
@@ -277,7 +279,7 @@ BEGIN
         IF ls IS NULL AND rounds = 1 AND seen = 0 THEN
             -- Others have them all: stand in line for one, which is named first and then locked by its name.
             SELECT id INTO one FROM lanes WHERE class = CASE WHEN n0 > 0 THEN 0 WHEN n1 > 0 THEN 1 ELSE 2 END
-                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid) ORDER BY ready_at LIMIT 1;
+                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT 1;
             PERFORM 1 FROM lanes WHERE id = one FOR UPDATE;
             t := clock();
             CONTINUE;
@@ -310,7 +312,7 @@ BEGIN
             RETURNING id, lane, jobs.unsettled),
         n AS (SELECT up.lane, count(*)::int AS n FROM up GROUP BY up.lane),
         b AS (
-            UPDATE lanes SET turn_at = t, next_due = nds[array_position(ls, id)],
+            UPDATE lanes SET turn_at = t, turn = nextval('lane_turns'), next_due = nds[array_position(ls, id)],
                 in_flight = in_flight + CASE WHEN counted THEN coalesce((SELECT n.n FROM n WHERE n.lane = id), 0) ELSE 0 END,
                 permit_at = CASE WHEN gap IS NOT NULL AND EXISTS (SELECT FROM n WHERE n.lane = id)
                     THEN greatest(permit_at, t) + gap * interval '1 microsecond' ELSE permit_at END

@@ -5,7 +5,7 @@
 //! one transaction under an advisory lock, so a process that starts meanwhile waits and then finds nothing to
 //! do, and one that dies in the middle has done nothing.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Executor as _, PgConnection, Row as _};
 use webhook_core::error::BackendError;
 
 use crate::connection::{Connector, Role, begin, commit};
@@ -102,23 +102,20 @@ fn check_newer(version: i32, schema: &str) -> Result<(), Fault> {
 async fn run(conn: &mut PgConnection, schema: &str) -> Result<(), Fault> {
     begin(conn).await?;
     // Another process may be at it, and a large table takes its time.
-    sqlx::raw_sql(
-        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = on",
-    )
-    .execute(&mut *conn)
-    .await?;
+    conn.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = on")
+        .await?;
     Lock::Migration.take(conn, schema).await?;
     let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
         .bind(schema)
         .fetch_one(&mut *conn)
         .await?;
     if !there {
-        sqlx::raw_sql(&format!("CREATE SCHEMA \"{schema}\"")).execute(&mut *conn).await?;
+        conn.execute(format!("CREATE SCHEMA \"{schema}\"").as_str()).await?;
     }
     let version = version(conn, schema).await?;
     check_newer(version, schema)?;
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
-        sqlx::raw_sql(migration.sql).execute(&mut *conn).await?;
+        conn.execute(migration.sql).await?;
         sqlx::query("INSERT INTO migrations (version, name) VALUES ($1, $2)")
             .bind(migration.version)
             .bind(migration.name)

@@ -8,6 +8,7 @@ use webhook_core::error::BackendError;
 use crate::config::PgOptions;
 use crate::connection::{Connections, Connector, Role};
 use crate::migrate;
+use crate::queue::Queue;
 
 /// A store in a PostgreSQL database, with its queue unless it was opened for another. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) keeper: Connections,
     /// Reads for people.
     pub(crate) people: Connections,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl fmt::Debug for PgStore {
@@ -51,6 +53,7 @@ impl PgStore {
             loader: engine(1),
             keeper: engine(2),
             people: Connections::new(connector.clone(), Role::People, options.readers),
+            queue: Arc::new(Queue::new(&connector)),
             connector,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -17,7 +17,7 @@ use webhook_core::id::{DeliveryId, LaneId};
 use webhook_core::lane::Class;
 use webhook_core::queue::{Enqueued, HandOff, Lease, NewJob};
 
-use super::{Queue, micros, small};
+use super::{Queue, micros, run, small};
 use crate::codec::Moment;
 use crate::error::Fault;
 
@@ -233,33 +233,35 @@ pub(super) async fn enqueue(
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|index| jobs[*index].id);
     let asked = Asked { queue, jobs, hand_off, order };
-    queue.connections.run("enqueue", &asked, |conn, asked| add(conn, asked).boxed()).await
+    run(&queue.connections, "enqueue", &asked, add).await
 }
 
-async fn add(conn: &mut PgConnection, asked: &Asked<'_>) -> Result<Vec<Enqueued>, Fault> {
-    let now: Option<Moment> = if asked.jobs.iter().any(|job| !job.wait.is_zero()) {
-        Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
-    } else {
-        None
-    };
-    let mut adding = asked.queue.adding(asked.hand_off).may_exist();
-    for index in &asked.order {
-        let job = &asked.jobs[*index];
-        let due = match now {
-            _ if job.urgent => Some(URGENT),
-            Some(now) if !job.wait.is_zero() => Some(later(now, job.wait)),
-            _ => None,
+fn add<'a>(conn: &'a mut PgConnection, asked: &'a Asked<'_>) -> BoxFuture<'a, Result<Vec<Enqueued>, Fault>> {
+    Box::pin(async move {
+        let now: Option<Moment> = if asked.jobs.iter().any(|job| !job.wait.is_zero()) {
+            Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
+        } else {
+            None
         };
-        adding.push(job.id, job.lane, due);
-    }
-    adding.asked = Some(asked.order.iter().map(|index| asked.jobs[*index].lane_version.cast_signed()).collect());
-    let row = adding.bind(sqlx::query(ADD), now).fetch_one(conn).await?;
-    let sorted = adding.answer(&row)?;
-    let mut answers = vec![Enqueued::LaneBehind; sorted.len()];
-    for (index, answer) in asked.order.iter().zip(sorted) {
-        answers[*index] = answer;
-    }
-    Ok(answers)
+        let mut adding = asked.queue.adding(asked.hand_off).may_exist();
+        for index in &asked.order {
+            let job = &asked.jobs[*index];
+            let due = match now {
+                _ if job.urgent => Some(URGENT),
+                Some(now) if !job.wait.is_zero() => Some(later(now, job.wait)),
+                _ => None,
+            };
+            adding.push(job.id, job.lane, due);
+        }
+        adding.asked = Some(asked.order.iter().map(|index| asked.jobs[*index].lane_version.cast_signed()).collect());
+        let row = adding.bind(sqlx::query(ADD), now).fetch_one(conn).await?;
+        let sorted = adding.answer(&row)?;
+        let mut answers = vec![Enqueued::LaneBehind; sorted.len()];
+        for (index, answer) in asked.order.iter().zip(sorted) {
+            answers[*index] = answer;
+        }
+        Ok(answers)
+    })
 }
 
 /// The moment so long after another one.

@@ -5,10 +5,11 @@
 //! repeat of one waits for it and looks up what it holds, so that the common case needs no index on tokens.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use webhook_core::queue::{Claim, Lease};
 
 use super::add::class;
 use super::local::InFlight;
-use super::{Queue, micros, small};
+use super::{Queue, micros, run, small};
 use crate::codec::Moment;
 use crate::error::Fault;
 
@@ -99,7 +100,7 @@ pub(super) async fn claim(queue: &Arc<Queue>, claim: &Claim) -> Result<Vec<Lease
         Err(mut over) => {
             // An error says that it is over.
             while over.changed().await.is_ok() {}
-            let held = queue.connections.run("claim", &claim.id, |conn, id| held(conn, *id).boxed()).await?;
+            let held = run(&queue.connections, "claim", &claim.id, held).await?;
             if !held.is_empty() {
                 return Ok(held);
             }
@@ -130,8 +131,8 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
     let from = if whole { Marks::START } else { before };
     let started = Instant::now();
     let own = queue.local.begin_claim(claim.max_in_flight);
-    let args = (claim, &own, from);
-    let taken = queue.claimers.run("claim", &args, |conn, (claim, own, from)| one(conn, claim, own, *from).boxed()).await;
+    let wish = Wish { claim: claim.clone(), own, from };
+    let taken = run(&queue.claimers, "claim", &wish, give).await;
     if let Ok(taken) = &taken {
         let uncounted = taken.leases.iter().zip(&taken.counted).filter(|(_, counted)| !**counted);
         let uncounted = uncounted.map(|(lease, _)| (lease.id, lease.lane));
@@ -154,6 +155,12 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
     Ok(taken.leases)
 }
 
+struct Wish {
+    claim: Claim,
+    own: InFlight,
+    from: Marks,
+}
+
 struct Taken {
     leases: Vec<Lease>,
     counted: Vec<bool>,
@@ -164,26 +171,29 @@ struct Taken {
 
 const CLAIM: &str = "SELECT * FROM queue_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-async fn one(conn: &mut PgConnection, claim: &Claim, own: &InFlight, from: Marks) -> Result<Taken, Fault> {
-    let uuids = |lanes: &[LaneId]| lanes.iter().map(LaneId::as_uuid).collect::<Vec<Uuid>>();
-    let avoid: Vec<Uuid> = claim.avoid.iter().chain(&own.full).map(LaneId::as_uuid).collect();
-    let row = sqlx::query(CLAIM)
-        .bind(claim.id.as_uuid())
-        .bind(micros(claim.lease))
-        .bind(small(claim.room.all))
-        .bind(small(claim.room.doubtful))
-        .bind(small(claim.room.dead))
-        .bind(small(claim.max_in_flight))
-        .bind(avoid)
-        .bind(uuids(&own.lanes))
-        .bind(&own.counts)
-        .bind(from.wakes)
-        .bind(from.leases)
-        .bind(from.ready)
-        .fetch_one(conn)
-        .await?;
-    let (leases, counted) = leases(&row, claim.id)?;
-    Ok(Taken { leases, counted, seen: row.try_get("seen")?, at: row.try_get("at")?, low: row.try_get("low")? })
+fn give<'a>(conn: &'a mut PgConnection, wish: &'a Wish) -> BoxFuture<'a, Result<Taken, Fault>> {
+    Box::pin(async move {
+        let Wish { claim, own, from } = wish;
+        let uuids = |lanes: &[LaneId]| lanes.iter().map(LaneId::as_uuid).collect::<Vec<Uuid>>();
+        let avoid: Vec<Uuid> = claim.avoid.iter().chain(&own.full).map(LaneId::as_uuid).collect();
+        let row = sqlx::query(CLAIM)
+            .bind(claim.id.as_uuid())
+            .bind(micros(claim.lease))
+            .bind(small(claim.room.all))
+            .bind(small(claim.room.doubtful))
+            .bind(small(claim.room.dead))
+            .bind(small(claim.max_in_flight))
+            .bind(avoid)
+            .bind(uuids(&own.lanes))
+            .bind(&own.counts)
+            .bind(from.wakes)
+            .bind(from.leases)
+            .bind(from.ready)
+            .fetch_one(conn)
+            .await?;
+        let (leases, counted) = leases(&row, claim.id)?;
+        Ok(Taken { leases, counted, seen: row.try_get("seen")?, at: row.try_get("at")?, low: row.try_get("low")? })
+    })
 }
 
 fn leases(row: &PgRow, token: Token) -> Result<(Vec<Lease>, Vec<bool>), Fault> {
@@ -225,33 +235,33 @@ const HELD: &str = "
     CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = j.lane) l";
 
 /// The leases that an earlier call with this id took and that are still its own.
-async fn held(conn: &mut PgConnection, id: Token) -> Result<Vec<Lease>, Fault> {
-    let rows = sqlx::query(HELD).bind(id.as_uuid()).fetch_all(conn).await?;
-    let lease = |row: &PgRow| -> Result<Lease, Fault> {
-        let class: Class = class(row.try_get("class")?);
-        Ok(Lease {
-            id: DeliveryId::from_uuid(row.try_get("id")?),
-            lane: LaneId::from_uuid(row.try_get("lane")?),
-            token: id,
-            class,
-            mark: row.try_get::<i64, _>("mark")?.cast_unsigned(),
-            lane_version: row.try_get::<i64, _>("version")?.cast_unsigned(),
-            unsettled: tokens_of(row.try_get::<Option<&[u8]>, _>("unsettled")?.unwrap_or_default())?,
-        })
-    };
-    rows.iter().map(lease).collect()
+fn held<'a>(conn: &'a mut PgConnection, id: &'a Token) -> BoxFuture<'a, Result<Vec<Lease>, Fault>> {
+    Box::pin(async move {
+        let rows = sqlx::query(HELD).bind(id.as_uuid()).fetch_all(conn).await?;
+        let lease = |row: &PgRow| -> Result<Lease, Fault> {
+            let class: Class = class(row.try_get("class")?);
+            Ok(Lease {
+                id: DeliveryId::from_uuid(row.try_get("id")?),
+                lane: LaneId::from_uuid(row.try_get("lane")?),
+                token: *id,
+                class,
+                mark: row.try_get::<i64, _>("mark")?.cast_unsigned(),
+                lane_version: row.try_get::<i64, _>("version")?.cast_unsigned(),
+                unsettled: tokens_of(row.try_get::<Option<&[u8]>, _>("unsettled")?.unwrap_or_default())?,
+            })
+        };
+        rows.iter().map(lease).collect()
+    })
 }
 
 async fn tell_default(queue: &Queue, limit: u32) -> Result<(), BackendError> {
-    queue.default_limit.store(limit, std::sync::atomic::Ordering::Release);
-    queue
-        .connections
-        .run("claim", &small(limit), |conn, limit| {
-            async move {
-                sqlx::query("SELECT queue_default($1)").bind(limit).execute(conn).await?;
-                Ok(())
-            }
-            .boxed()
-        })
-        .await
+    queue.default_limit.store(limit, Ordering::Release);
+    run(&queue.connections, "claim", &limit, set_default).await
+}
+
+fn set_default<'a>(conn: &'a mut PgConnection, limit: &'a u32) -> BoxFuture<'a, Result<(), Fault>> {
+    Box::pin(async move {
+        sqlx::query("SELECT queue_default($1)").bind(small(*limit)).execute(conn).await?;
+        Ok(())
+    })
 }

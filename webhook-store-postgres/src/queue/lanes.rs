@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use webhook_core::id::LaneId;
 use webhook_core::lane::Health;
 use webhook_core::queue::{Depth, Hold, LaneSettings, LaneState};
 
-use super::{Queue, micros, small};
+use super::{Queue, micros, run, small};
 use crate::error::Fault;
 
 /// Jobs are counted up to here.
@@ -64,13 +64,16 @@ pub(super) async fn set(queue: &Queue, settings: &[LaneSettings]) -> Result<(), 
     if settings.is_empty() {
         return Ok(());
     }
-    let args = (settings, queue.default_limit());
-    queue
-        .connections
-        .run("lanes", &args, |conn, (settings, default)| configure(conn, settings, *default).boxed())
-        .await?;
+    let args = (settings.to_vec(), queue.default_limit());
+    run(&queue.connections, "lanes", &args, push).await?;
     queue.ring();
     Ok(())
+}
+
+type Push = (Vec<LaneSettings>, u32);
+
+fn push<'a>(conn: &'a mut PgConnection, push: &'a Push) -> BoxFuture<'a, Result<(), Fault>> {
+    Box::pin(configure(conn, &push.0, push.1))
 }
 
 const STATES: &str = "
@@ -86,22 +89,24 @@ const IN_FLIGHT: &str = "
 pub(super) async fn states(queue: &Queue, lanes: &[LaneId]) -> Result<Vec<Option<LaneState>>, BackendError> {
     let ids: Vec<Uuid> = lanes.iter().map(LaneId::as_uuid).collect();
     let known: HashMap<LaneId, LaneState> =
-        queue.connections.run("lane_states", &ids[..], |conn, ids| look(conn, ids).boxed()).await?;
+        run(&queue.connections, "lane_states", &ids[..], look).await?;
     Ok(lanes.iter().map(|lane| known.get(lane).cloned()).collect())
 }
 
-async fn look(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<LaneId, LaneState>, Fault> {
-    let rows = sqlx::query(STATES).bind(ids).fetch_all(&mut *conn).await?;
-    let mut known = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        known.insert(LaneId::from_uuid(row.try_get("id")?), state(row)?);
-    }
-    for row in &sqlx::query(IN_FLIGHT).bind(ids).fetch_all(conn).await? {
-        if let Some(state) = known.get_mut(&LaneId::from_uuid(row.try_get("lane")?)) {
-            state.in_flight = u32::try_from(row.try_get::<i64, _>("count")?).unwrap_or(u32::MAX);
+fn look<'a>(conn: &'a mut PgConnection, ids: &'a [Uuid]) -> BoxFuture<'a, Result<HashMap<LaneId, LaneState>, Fault>> {
+    Box::pin(async move {
+        let rows = sqlx::query(STATES).bind(ids).fetch_all(&mut *conn).await?;
+        let mut known = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            known.insert(LaneId::from_uuid(row.try_get("id")?), state(row)?);
         }
-    }
-    Ok(known)
+        for row in &sqlx::query(IN_FLIGHT).bind(ids).fetch_all(conn).await? {
+            if let Some(state) = known.get_mut(&LaneId::from_uuid(row.try_get("lane")?)) {
+                state.in_flight = u32::try_from(row.try_get::<i64, _>("count")?).unwrap_or(u32::MAX);
+            }
+        }
+        Ok(known)
+    })
 }
 
 fn state(row: &PgRow) -> Result<LaneState, Fault> {
@@ -152,23 +157,37 @@ const COUNTS: &str = "
     FROM (SELECT clock() AS now) c";
 
 pub(super) async fn depth(queue: &Queue) -> Result<Depth, BackendError> {
-    queue.connections.run("depth", &(), |conn, ()| count(conn).boxed()).await
+    run(&queue.connections, "depth", &(), count).await
 }
 
-async fn count(conn: &mut PgConnection) -> Result<Depth, Fault> {
-    let held = sqlx::query(HELD).fetch_one(&mut *conn).await?;
-    let counts = sqlx::query(COUNTS).bind(MOST).fetch_one(conn).await?;
-    let number = |row: &PgRow, column: &str| -> Result<u64, Fault> {
-        Ok(row.try_get::<i64, _>(column)?.max(0).cast_unsigned())
-    };
-    let oldest: Option<i64> = counts.try_get("oldest")?;
-    Ok(Depth {
-        due: number(&counts, "due")?,
-        scheduled: number(&counts, "scheduled")?,
-        oldest_due: oldest.map(|age| Duration::from_micros(age.max(0).cast_unsigned())),
-        paused: number(&held, "paused")?,
-        disabled: number(&held, "disabled")?,
-        parked: number(&held, "parked")?,
-        rate_limited: number(&held, "limited")?,
+fn count<'a>(conn: &'a mut PgConnection, (): &'a ()) -> BoxFuture<'a, Result<Depth, Fault>> {
+    Box::pin(async move {
+        let held = sqlx::query(HELD).fetch_one(&mut *conn).await?;
+        let counts = sqlx::query(COUNTS).bind(MOST).fetch_one(conn).await?;
+        let number = |row: &PgRow, column: &str| -> Result<u64, Fault> {
+            Ok(row.try_get::<i64, _>(column)?.max(0).cast_unsigned())
+        };
+        let oldest: Option<i64> = counts.try_get("oldest")?;
+        Ok(Depth {
+            due: number(&counts, "due")?,
+            scheduled: number(&counts, "scheduled")?,
+            oldest_due: oldest.map(|age| Duration::from_micros(age.max(0).cast_unsigned())),
+            paused: number(&held, "paused")?,
+            disabled: number(&held, "disabled")?,
+            parked: number(&held, "parked")?,
+            rate_limited: number(&held, "limited")?,
+        })
+    })
+}
+
+/// Which memory this is: the database's own, which changes when somebody rebuilds the queue.
+pub(super) async fn epoch(queue: &Queue) -> Result<u64, BackendError> {
+    run(&queue.connections, "epoch", &(), read_epoch).await
+}
+
+fn read_epoch<'a>(conn: &'a mut PgConnection, (): &'a ()) -> BoxFuture<'a, Result<u64, Fault>> {
+    Box::pin(async move {
+        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM meta WHERE id = 1").fetch_one(conn).await?;
+        Ok(epoch.cast_unsigned())
     })
 }

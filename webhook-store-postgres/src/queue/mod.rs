@@ -26,11 +26,12 @@ mod local;
 mod settle;
 mod wait;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 use webhook_core::error::BackendError;
 use webhook_core::id::{DeliveryId, LaneId, Token};
@@ -43,6 +44,7 @@ pub(crate) use lanes::configure;
 pub(crate) use settle::{Fate, SettleAnswer, Settling, remove_jobs};
 
 use crate::connection::{Connections, Connector, Role};
+use crate::error::Fault;
 use crate::open::PgStore;
 use claim::Claims;
 use local::Local;
@@ -113,6 +115,22 @@ impl Queue {
     }
 }
 
+/// Runs an operation on one of these connections. The box tells the compiler here, where it knows every type, that
+/// what it returns may move between threads.
+fn run<'a, A, T, F>(
+    connections: &'a Connections,
+    name: &'static str,
+    args: &'a A,
+    operation: F,
+) -> BoxFuture<'a, Result<T, BackendError>>
+where
+    A: Sync + ?Sized,
+    F: for<'b> Fn(&'b mut PgConnection, &'b A) -> BoxFuture<'b, Result<T, Fault>> + Send + Sync + 'a,
+    T: Send + 'a,
+{
+    Box::pin(connections.run(name, args, operation))
+}
+
 /// A span as whole microseconds. No wait and no lease is longer than a hundred years, so that every moment is
 /// one that the server can hold.
 fn micros(span: Duration) -> i64 {
@@ -176,13 +194,6 @@ impl JobQueue for PgStore {
     }
 
     async fn epoch(&self) -> Result<u64, BackendError> {
-        self.inner.queue.epoch().await
-    }
-}
-
-impl Queue {
-    /// A repeat of the last claim finds its queue behind this.
-    pub(crate) fn new_shared(connector: &Connector) -> Arc<Self> {
-        Arc::new(Self::new(connector))
+        lanes::epoch(&self.inner.queue).await
     }
 }

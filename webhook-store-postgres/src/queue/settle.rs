@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _};
@@ -16,7 +16,7 @@ use webhook_core::id::{DeliveryId, Token};
 use webhook_core::lane::Effect;
 use webhook_core::queue::{Settle, Settled, Verdict};
 
-use super::{Queue, micros};
+use super::{Queue, micros, run};
 use crate::codec::Moment;
 use crate::error::Fault;
 
@@ -125,9 +125,8 @@ pub(super) async fn settle(queue: &Queue, jobs: &[Settle]) -> Result<Vec<Settled
         let mut seen = HashSet::with_capacity(left.len());
         let (now, later): (Vec<usize>, Vec<usize>) =
             left.into_iter().partition(|index| seen.insert(jobs[*index].id));
-        let batch: Vec<&Settle> = now.iter().map(|index| &jobs[*index]).collect();
-        let (settling, answer) =
-            queue.connections.run("settle", &batch[..], |conn, batch| one(conn, batch).boxed()).await?;
+        let batch: Vec<Settle> = now.iter().map(|index| jobs[*index].clone()).collect();
+        let (settling, answer) = run(&queue.connections, "settle", &batch[..], end_leases).await?;
         queue.settled(&settling, answer.soon);
         for (index, strikes) in now.into_iter().zip(answer.strikes) {
             answers[index] = Some(strikes.map_or(Settled::Stale, |strikes| Settled::Settled { strikes }));
@@ -137,25 +136,30 @@ pub(super) async fn settle(queue: &Queue, jobs: &[Settle]) -> Result<Vec<Settled
     Ok(answers.into_iter().flatten().collect())
 }
 
-async fn one(conn: &mut PgConnection, jobs: &[&Settle]) -> Result<(Settling, SettleAnswer), Fault> {
-    let waits = |job: &&Settle| matches!(job.verdict, Verdict::RetryAfter(wait) if !wait.is_zero());
-    let now: Option<Moment> = if jobs.iter().any(waits) {
-        Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
-    } else {
-        None
-    };
-    let mut settling = Settling::default();
-    for job in jobs {
-        let fate = match job.verdict {
-            Verdict::Done => Fate::Done,
-            Verdict::RetryAfter(wait) => Fate::Due(now.map(|now| super::add::later(now, wait))),
-            Verdict::Release => Fate::Released,
+fn end_leases<'a>(
+    conn: &'a mut PgConnection,
+    jobs: &'a [Settle],
+) -> BoxFuture<'a, Result<(Settling, SettleAnswer), Fault>> {
+    Box::pin(async move {
+        let waits = |job: &Settle| matches!(job.verdict, Verdict::RetryAfter(wait) if !wait.is_zero());
+        let now: Option<Moment> = if jobs.iter().any(waits) {
+            Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
+        } else {
+            None
         };
-        settling.push(job.id, job.token, fate, job.effect, job.mark);
-    }
-    let row = settling.bind(sqlx::query(SETTLE), now).fetch_one(conn).await?;
-    let answer = settling.answer(&row)?;
-    Ok((settling, answer))
+        let mut settling = Settling::default();
+        for job in jobs {
+            let fate = match job.verdict {
+                Verdict::Done => Fate::Done,
+                Verdict::RetryAfter(wait) => Fate::Due(now.map(|now| super::add::later(now, wait))),
+                Verdict::Release => Fate::Released,
+            };
+            settling.push(job.id, job.token, fate, job.effect, job.mark);
+        }
+        let row = settling.bind(sqlx::query(SETTLE), now).fetch_one(conn).await?;
+        let answer = settling.answer(&row)?;
+        Ok((settling, answer))
+    })
 }
 
 pub(super) async fn extend(
@@ -176,32 +180,39 @@ pub(super) async fn extend(
     }
     let ids: Vec<Uuid> = leases.iter().map(|(id, _)| id.as_uuid()).collect();
     let tokens: Vec<Uuid> = leases.iter().map(|(_, token)| token.as_uuid()).collect();
-    let held: Vec<bool> = queue
-        .connections
-        .run("extend", &(ids, tokens, micros(lease)), |conn, (ids, tokens, lease)| {
-            async move {
-                let held = sqlx::query_scalar("SELECT queue_extend($1, $2, $3)").bind(ids).bind(tokens).bind(lease);
-                Ok(held.fetch_one(conn).await?)
-            }
-            .boxed()
-        })
-        .await?;
+    let args = (ids, tokens, micros(lease));
+    let held = run(&queue.connections, "extend", &args, renew).await?;
     queue.local.extend(leases.iter().zip(&held).filter(|(_, held)| **held).map(|(lease, _)| *lease), lease);
     Ok(held)
+}
+
+type Renewal = (Vec<Uuid>, Vec<Uuid>, i64);
+
+fn renew<'a>(conn: &'a mut PgConnection, renewal: &'a Renewal) -> BoxFuture<'a, Result<Vec<bool>, Fault>> {
+    Box::pin(async move {
+        let (ids, tokens, lease) = renewal;
+        let held = sqlx::query_scalar("SELECT queue_extend($1, $2, $3)").bind(ids).bind(tokens).bind(lease);
+        Ok(held.fetch_one(conn).await?)
+    })
 }
 
 pub(super) async fn remove(queue: &Queue, ids: &[DeliveryId]) -> Result<(), BackendError> {
     if ids.is_empty() {
         return Ok(());
     }
-    queue.connections.run("remove", ids, |conn, ids| remove_jobs(conn, ids).boxed()).await?;
+    run(&queue.connections, "remove", ids, remove_jobs).await?;
     queue.removed(ids);
     Ok(())
 }
 
 /// Forgets jobs, leased or not, as part of the caller's transaction.
-pub(crate) async fn remove_jobs(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<(), Fault> {
-    let ids: Vec<Uuid> = ids.iter().map(DeliveryId::as_uuid).collect();
-    sqlx::query("SELECT queue_remove($1)").bind(ids).execute(conn).await?;
-    Ok(())
+pub(crate) fn remove_jobs<'a>(
+    conn: &'a mut PgConnection,
+    ids: &'a [DeliveryId],
+) -> BoxFuture<'a, Result<(), Fault>> {
+    Box::pin(async move {
+        let ids: Vec<Uuid> = ids.iter().map(DeliveryId::as_uuid).collect();
+        sqlx::query("SELECT queue_remove($1)").bind(ids).execute(conn).await?;
+        Ok(())
+    })
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::{PgConnection, Row as _};
 use tokio::time::Instant;
 
-use super::Queue;
+use super::{Queue, run};
 use super::claim::Marks;
 use crate::error::Fault;
 
@@ -33,7 +34,7 @@ pub(super) async fn servable(queue: &Queue) {
     }
     loop {
         let marks = queue.claims.marks();
-        let looking = queue.watchers.run("wait", &marks, |conn, marks| look(conn, *marks).boxed());
+        let looking = run(&queue.watchers, "wait", &marks, look);
         let outlook = tokio::select! {
             biased;
             () = queue.bell.notified() => return,
@@ -59,17 +60,19 @@ pub(super) async fn servable(queue: &Queue) {
     }
 }
 
-async fn look(conn: &mut PgConnection, marks: Marks) -> Result<Outlook, Fault> {
-    let row = sqlx::query("SELECT * FROM queue_look($1, $2, $3)")
-        .bind(marks.wakes)
-        .bind(marks.leases)
-        .bind(marks.ready)
-        .fetch_one(conn)
-        .await?;
-    let wait: Option<i64> = row.try_get("wait")?;
-    Ok(Outlook {
-        news: row.try_get::<Option<bool>, _>("news")?.unwrap_or(false),
-        ready: row.try_get::<Option<bool>, _>("ready")?.unwrap_or(false),
-        wait: wait.map(|micros| Duration::from_micros(micros.max(0).cast_unsigned())),
+fn look<'a>(conn: &'a mut PgConnection, marks: &'a Marks) -> BoxFuture<'a, Result<Outlook, Fault>> {
+    Box::pin(async move {
+        let row = sqlx::query("SELECT * FROM queue_look($1, $2, $3)")
+            .bind(marks.wakes)
+            .bind(marks.leases)
+            .bind(marks.ready)
+            .fetch_one(conn)
+            .await?;
+        let wait: Option<i64> = row.try_get("wait")?;
+        Ok(Outlook {
+            news: row.try_get::<Option<bool>, _>("news")?.unwrap_or(false),
+            ready: row.try_get::<Option<bool>, _>("ready")?.unwrap_or(false),
+            wait: wait.map(|micros| Duration::from_micros(micros.max(0).cast_unsigned())),
+        })
     })
 }

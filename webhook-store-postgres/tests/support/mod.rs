@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use webhook_conformance::Missing;
-use webhook_store_postgres::sqlx::{self, Connection as _, PgConnection};
+use webhook_store_postgres::sqlx::{self, Connection as _, Executor as _, PgConnection};
 use webhook_store_postgres::{PgOptions, PgStore};
 
 /// A schema of its own in the tests' server.
@@ -64,7 +64,7 @@ impl Case {
     pub async fn execute(&self, sql: &str) {
         let mut conn = self.connect().await;
         let sql = format!("SET search_path = {}; {sql}", self.schema);
-        sqlx::raw_sql(&sql).execute(&mut conn).await.unwrap();
+        conn.execute(sql.as_str()).await.unwrap();
         conn.close().await.unwrap();
     }
 
