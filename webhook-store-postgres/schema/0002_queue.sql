@@ -499,6 +499,26 @@ BEGIN
     RETURN ARRAY(SELECT coalesce(v.id = ANY (held), false) FROM unnest(_ids) WITH ORDINALITY v(id, o) ORDER BY v.o);
 END $$;
 
+-- Whether leases are still their tokens'. They stay so to the end of the transaction.
+CREATE FUNCTION queue_hold(_ids uuid[], _tokens uuid[]) RETURNS boolean[] LANGUAGE plpgsql AS $$
+DECLARE
+    held uuid[]; late uuid[]; ls uuid[];
+BEGIN
+    held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NOT NULL
+                      AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
+    IF cardinality(held) < cardinality(_ids) THEN
+        SELECT array_agg(DISTINCT j.lane) INTO ls
+        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        IF ls IS NOT NULL THEN
+            PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
+            late := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NULL
+                              AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
+            held := held || late;
+        END IF;
+    END IF;
+    RETURN ARRAY(SELECT v.id = ANY (held) FROM unnest(_ids) WITH ORDINALITY v(id, o) ORDER BY v.o);
+END $$;
+
 -- Forgets jobs, leased or not.
 CREATE FUNCTION queue_remove(_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -4,6 +4,7 @@
 //! deliveries. An [`Adding`] gathers the jobs, binds them as the function's arguments and reads its answer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use webhook_core::id::{DeliveryId, LaneId};
 use webhook_core::lane::Class;
 use webhook_core::queue::{Enqueued, HandOff, Lease, NewJob};
 
+use super::after::After;
 use super::{Queue, micros, run, small};
 use crate::codec::Moment;
 use crate::error::Fault;
@@ -26,8 +28,7 @@ pub(crate) const URGENT: Moment = Moment(i64::MIN);
 
 /// Jobs on their way into the queue, with what this process sets aside for those it is handed.
 #[derive(Debug)]
-pub(crate) struct Adding<'a> {
-    queue: &'a Queue,
+pub(crate) struct Adding {
     hand_off: Option<HandOff>,
     ids: Vec<DeliveryId>,
     lane: Vec<i32>,
@@ -38,15 +39,12 @@ pub(crate) struct Adding<'a> {
     wish: Vec<u32>,
     places: HashMap<LaneId, i32>,
     asked: Option<Vec<i64>>,
-    /// Set aside in this process, by lane.
-    reserved: Vec<(LaneId, u32)>,
-    own: Vec<u32>,
 }
 
-impl<'a> Adding<'a> {
-    pub(super) fn new(queue: &'a Queue, hand_off: Option<&HandOff>) -> Self {
+impl Adding {
+    /// With what a worker of this process can take at once.
+    pub(crate) fn new(hand_off: Option<&HandOff>) -> Self {
         Self {
-            queue,
             hand_off: hand_off.cloned(),
             ids: Vec::new(),
             lane: Vec::new(),
@@ -56,8 +54,6 @@ impl<'a> Adding<'a> {
             wish: Vec::new(),
             places: HashMap::new(),
             asked: None,
-            reserved: Vec::new(),
-            own: Vec::new(),
         }
     }
 
@@ -91,49 +87,45 @@ impl<'a> Adding<'a> {
         self.ids.is_empty()
     }
 
-    /// Binds the fifteen arguments of `queue_add`, in order. What is handed off is set aside from here on.
+    /// Binds the fifteen arguments of `queue_add`, in order; `now` is the statement's time, if it has one. What
+    /// may be handed off is set aside in `after`.
     pub(crate) fn bind<'q>(
-        &mut self,
+        &self,
         query: Query<'q, Postgres, PgArguments>,
         now: Option<Moment>,
+        after: &mut After,
     ) -> Query<'q, Postgres, PgArguments> {
-        self.give_back();
-        if let Some(to) = &self.hand_off {
-            let wishes: Vec<(LaneId, u32)> = self
-                .lanes
-                .iter()
-                .zip(&self.wish)
-                .map(|(lane, wish)| (*lane, if to.avoid.contains(lane) { 0 } else { (*wish).min(to.room.all) }))
-                .collect();
-            let answer = self.queue.local.reserve(&wishes, to.max_in_flight);
-            self.reserved = self.lanes.iter().zip(&answer).map(|(lane, (most, _))| (*lane, *most)).collect();
-            self.own = answer.iter().map(|(_, own)| *own).collect();
-            for (wish, (_, allowed)) in self.wish.iter_mut().zip(wishes) {
-                *wish = allowed;
-            }
-        }
         let to = self.hand_off.as_ref();
+        let (mut wishes, mut reserved) = (Vec::new(), Vec::new());
+        if let Some(to) = to {
+            let wish = |(lane, wish): (&LaneId, &u32)| {
+                (*lane, if to.avoid.contains(lane) { 0 } else { (*wish).min(to.room.all) })
+            };
+            wishes = self.lanes.iter().zip(&self.wish).map(wish).collect();
+            reserved = after.queue().local.reserve(&wishes, to.max_in_flight);
+            after.reserved.extend(self.lanes.iter().zip(&reserved).map(|(lane, (most, _))| (*lane, *most)));
+        }
+        let smalls = |numbers: &mut dyn Iterator<Item = u32>| numbers.map(small).collect::<Vec<i32>>();
         query
-            .bind(uuids(self.ids.iter().map(DeliveryId::as_uuid)))
+            .bind(self.ids.iter().map(DeliveryId::as_uuid).collect::<Vec<Uuid>>())
             .bind(self.lane.clone())
             .bind(self.rank.clone())
             .bind(self.due.iter().any(Option::is_some).then(|| self.due.clone()))
             .bind(self.asked.clone())
-            .bind(uuids(self.lanes.iter().map(LaneId::as_uuid)))
+            .bind(self.lanes.iter().map(LaneId::as_uuid).collect::<Vec<Uuid>>())
             .bind(to.map(|to| to.token.as_uuid()))
             .bind(to.map(|to| micros(to.lease)))
-            .bind(to.map(|_| self.wish.iter().map(|wish| small(*wish)).collect::<Vec<_>>()))
-            .bind(to.map(|_| self.reserved.iter().map(|(_, most)| small(*most)).collect::<Vec<_>>()))
-            .bind(to.map(|_| self.own.iter().map(|own| small(*own)).collect::<Vec<_>>()))
+            .bind(to.map(|_| smalls(&mut wishes.iter().map(|(_, wish)| *wish))))
+            .bind(to.map(|_| smalls(&mut reserved.iter().map(|(most, _)| *most))))
+            .bind(to.map(|_| smalls(&mut reserved.iter().map(|(_, own)| *own))))
             .bind(to.map(|to| small(to.room.all)))
             .bind(to.map(|to| small(to.room.doubtful)))
             .bind(to.map(|to| small(to.max_in_flight)))
             .bind(now)
     }
 
-    /// Reads what `queue_add` answered, one outcome for each job in the order in which they were pushed. To be
-    /// called when it is committed.
-    pub(crate) fn answer(mut self, row: &PgRow) -> Result<Vec<Enqueued>, Fault> {
+    /// Reads what `queue_add` answered, one outcome for each job in the order in which they were pushed.
+    pub(crate) fn answer(&self, row: &PgRow, after: &mut After) -> Result<Vec<Enqueued>, Fault> {
         let outcomes: Vec<i16> = row.try_get::<Option<_>, _>("outcomes")?.unwrap_or_default();
         if outcomes.len() != self.ids.len() {
             return Err(Fault::Defect("queue_add did not answer for every job"));
@@ -175,26 +167,13 @@ impl<'a> Adding<'a> {
                 _ => Enqueued::LaneBehind,
             });
         }
-        self.give_back();
         if let Some(to) = &self.hand_off {
-            self.queue.local.start(started.into_iter(), to.token, to.lease);
+            after.started(started, to.token, to.lease);
         }
         if queued {
-            self.queue.ring();
+            after.ring();
         }
         Ok(answers)
-    }
-
-    fn give_back(&mut self) {
-        if !self.reserved.is_empty() {
-            self.queue.local.cancel(&std::mem::take(&mut self.reserved));
-        }
-    }
-}
-
-impl Drop for Adding<'_> {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }
 
@@ -207,61 +186,71 @@ pub(super) fn class(number: i16) -> Class {
     }
 }
 
-fn uuids(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
-    ids.collect()
-}
-
 const ADD: &str = "SELECT * FROM queue_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
-/// What [`enqueue`] was asked for.
-struct Asked<'a> {
-    queue: &'a Queue,
-    jobs: &'a [NewJob],
-    hand_off: Option<&'a HandOff>,
-    /// In the order of their ids, so that two calls with the same ones wait for each other in one order.
-    order: Vec<usize>,
-}
+type Asked = (Vec<NewJob>, Option<HandOff>, Arc<Queue>);
 
 pub(super) async fn enqueue(
-    queue: &Queue,
+    queue: &Arc<Queue>,
     jobs: &[NewJob],
     hand_off: Option<&HandOff>,
 ) -> Result<Vec<Enqueued>, BackendError> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut order: Vec<usize> = (0..jobs.len()).collect();
-    order.sort_by_key(|index| jobs[*index].id);
-    let asked = Asked { queue, jobs, hand_off, order };
-    run(&queue.connections, "enqueue", &asked, add).await
+    let asked = (jobs.to_vec(), hand_off.cloned(), Arc::clone(queue));
+    let (answers, after) = run(&queue.connections, "enqueue", &asked, add_alone).await?;
+    after.committed();
+    Ok(answers)
 }
 
-fn add<'a>(conn: &'a mut PgConnection, asked: &'a Asked<'_>) -> BoxFuture<'a, Result<Vec<Enqueued>, Fault>> {
+fn add_alone<'a>(
+    conn: &'a mut PgConnection,
+    asked: &'a Asked,
+) -> BoxFuture<'a, Result<(Vec<Enqueued>, After), Fault>> {
     Box::pin(async move {
-        let now: Option<Moment> = if asked.jobs.iter().any(|job| !job.wait.is_zero()) {
-            Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
-        } else {
-            None
-        };
-        let mut adding = asked.queue.adding(asked.hand_off).may_exist();
-        for index in &asked.order {
-            let job = &asked.jobs[*index];
-            let due = match now {
-                _ if job.urgent => Some(URGENT),
-                Some(now) if !job.wait.is_zero() => Some(later(now, job.wait)),
-                _ => None,
-            };
-            adding.push(job.id, job.lane, due);
-        }
-        adding.asked = Some(asked.order.iter().map(|index| asked.jobs[*index].lane_version.cast_signed()).collect());
-        let row = adding.bind(sqlx::query(ADD), now).fetch_one(conn).await?;
-        let sorted = adding.answer(&row)?;
-        let mut answers = vec![Enqueued::LaneBehind; sorted.len()];
-        for (index, answer) in asked.order.iter().zip(sorted) {
-            answers[*index] = answer;
-        }
-        Ok(answers)
+        let (jobs, hand_off, queue) = asked;
+        let mut after = After::new(queue);
+        let answers = add(conn, jobs, hand_off.as_ref(), &mut after).await?;
+        Ok((answers, after))
     })
+}
+
+/// Adds jobs, or finds them there, as part of the caller's transaction. Answers in input order.
+pub(crate) async fn add(
+    conn: &mut PgConnection,
+    jobs: &[NewJob],
+    hand_off: Option<&HandOff>,
+    after: &mut After,
+) -> Result<Vec<Enqueued>, Fault> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now: Option<Moment> = if jobs.iter().any(|job| !job.wait.is_zero()) {
+        Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
+    } else {
+        None
+    };
+    // In the order of their ids: two calls with the same ones wait for each other in one order.
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|index| jobs[*index].id);
+    let mut adding = Adding::new(hand_off);
+    for index in &order {
+        let job = &jobs[*index];
+        let due = match now {
+            _ if job.urgent => Some(URGENT),
+            Some(now) if !job.wait.is_zero() => Some(later(now, job.wait)),
+            _ => None,
+        };
+        adding.push(job.id, job.lane, due);
+    }
+    adding.asked = Some(order.iter().map(|index| jobs[*index].lane_version.cast_signed()).collect());
+    let row = adding.bind(sqlx::query(ADD), now, after).fetch_one(conn).await?;
+    let mut answers = vec![Enqueued::LaneBehind; jobs.len()];
+    for (index, answer) in order.iter().zip(adding.answer(&row, after)?) {
+        answers[*index] = answer;
+    }
+    Ok(answers)
 }
 
 /// The moment so long after another one.

@@ -13,19 +13,21 @@
 //! # What it owes
 //!
 //! - What the store calls inside its own transactions takes a `&mut PgConnection`, or binds arguments to the
-//!   store's own statement, and never commits. After the commit the store tells what this process must know:
-//!   [`Adding::answer`], [`Queue::settled`], [`Queue::removed`], [`Queue::ring`].
+//!   store's own statement, and never commits. What this process must know of it is gathered in an [`After`],
+//!   which the store calls behind its commit.
 //! - Leases are only taken and ended by the server's clock.
 //! - Nobody is notified by a publishing transaction: that would make commits wait for each other. This process
 //!   rings its own bell; what others add is looked for every 200 ms while nothing is to be done here.
 
 mod add;
+mod after;
 mod claim;
 mod lanes;
 mod local;
 mod settle;
 mod wait;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -39,9 +41,10 @@ use webhook_core::queue::{
     Claim, Depth, Enqueued, HandOff, JobQueue, LaneSettings, LaneState, Lease, NewJob, Settle, Settled,
 };
 
-pub(crate) use add::{Adding, URGENT};
+pub(crate) use add::{Adding, URGENT, add};
+pub(crate) use after::After;
 pub(crate) use lanes::configure;
-pub(crate) use settle::{Fate, SettleAnswer, Settling, remove_jobs};
+pub(crate) use settle::{Fate, Settling, end_leases, hold, remove_jobs};
 
 use crate::connection::{Connections, Connector, Role};
 use crate::error::Fault;
@@ -79,22 +82,9 @@ impl Queue {
         }
     }
 
-    /// Jobs that the caller's statement will add.
-    pub(crate) fn adding(&self, hand_off: Option<&HandOff>) -> Adding<'_> {
-        Adding::new(self, hand_off)
-    }
-
-    /// These leases were settled and that is committed; `soon` as it was answered. Stale ones end here too.
-    pub(crate) fn settled(&self, settling: &Settling, soon: bool) {
-        if self.local.end(settling.leases()) || soon {
-            self.ring();
-        }
-    }
-
-    /// These jobs were removed and that is committed.
-    pub(crate) fn removed(&self, ids: &[DeliveryId]) {
-        self.local.end(ids.iter().map(|id| (*id, None)));
-        self.ring();
+    /// What follows from a transaction that begins.
+    pub(crate) fn after(self: &Arc<Self>) -> After {
+        After::new(self)
     }
 
     /// Something may have become servable.

@@ -4,6 +4,7 @@
 //! leases by the statement that records what they led to.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -16,8 +17,10 @@ use webhook_core::id::{DeliveryId, Token};
 use webhook_core::lane::Effect;
 use webhook_core::queue::{Settle, Settled, Verdict};
 
-use super::{Queue, micros, run};
+use super::after::After;
+use super::{Queue, add, micros, run};
 use crate::codec::Moment;
+use crate::connection::{begin, commit};
 use crate::error::Fault;
 
 /// What becomes of a job, by the times of the store.
@@ -41,15 +44,6 @@ pub(crate) struct Settling {
     effects: Vec<i16>,
     parks: Vec<i64>,
     marks: Vec<i64>,
-}
-
-/// What `queue_settle` answered.
-#[derive(Debug)]
-pub(crate) struct SettleAnswer {
-    /// The strikes of each one's lane; `None` where the lease was not the token's.
-    pub(crate) strikes: Vec<Option<u8>>,
-    /// Whether a claim may find something new soon.
-    pub(crate) soon: bool,
 }
 
 impl Settling {
@@ -98,68 +92,91 @@ impl Settling {
             .bind(now)
     }
 
-    /// Reads what `queue_settle` answered, one for each lease in the order in which they were pushed.
-    pub(crate) fn answer(&self, row: &PgRow) -> Result<SettleAnswer, Fault> {
+    /// Reads what `queue_settle` answered: for each lease in the order in which they were pushed, the strikes of
+    /// its lane, or `None` where the lease was not the token's.
+    pub(crate) fn answer(&self, row: &PgRow, after: &mut After) -> Result<Vec<Option<u8>>, Fault> {
         let strikes: Vec<Option<i16>> = row.try_get("strikes")?;
         if strikes.len() != self.ids.len() {
             return Err(Fault::Defect("queue_settle did not answer for every lease"));
         }
         let strikes = strikes.into_iter().map(|some| some.map(|strikes| u8::try_from(strikes).unwrap_or(u8::MAX)));
-        Ok(SettleAnswer { strikes: strikes.collect(), soon: row.try_get("soon")? })
+        let leases = self.ids.iter().zip(&self.tokens);
+        after.ended(leases.map(|(id, token)| (DeliveryId::from_uuid(*id), Token::from_uuid(*token))));
+        if row.try_get::<Option<bool>, _>("soon")?.unwrap_or(false) {
+            after.ring();
+        }
+        Ok(strikes.collect())
     }
 
-    /// The leases.
-    pub(super) fn leases(&self) -> impl Iterator<Item = (DeliveryId, Option<Token>)> {
-        let leases = self.ids.iter().zip(&self.tokens);
-        leases.map(|(id, token)| (DeliveryId::from_uuid(*id), Some(Token::from_uuid(*token))))
-    }
 }
 
 const SETTLE: &str = "SELECT * FROM queue_settle($1, $2, $3, $4, $5, $6, $7, $8)";
 
-pub(super) async fn settle(queue: &Queue, jobs: &[Settle]) -> Result<Vec<Settled>, BackendError> {
-    let mut answers: Vec<Option<Settled>> = vec![None; jobs.len()];
+type Asked = (Vec<Settle>, Arc<Queue>);
+
+pub(super) async fn settle(queue: &Arc<Queue>, jobs: &[Settle]) -> Result<Vec<Settled>, BackendError> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = (jobs.to_vec(), Arc::clone(queue));
+    let (answers, after) = run(&queue.connections, "settle", &asked, settle_alone).await?;
+    after.committed();
+    Ok(answers)
+}
+
+fn settle_alone<'a>(
+    conn: &'a mut PgConnection,
+    asked: &'a Asked,
+) -> BoxFuture<'a, Result<(Vec<Settled>, After), Fault>> {
+    Box::pin(async move {
+        let (jobs, queue) = asked;
+        let mut after = After::new(queue);
+        let distinct: HashSet<DeliveryId> = jobs.iter().map(|job| job.id).collect();
+        if distinct.len() == jobs.len() {
+            return Ok((end_leases(conn, jobs, &mut after).await?, after));
+        }
+        begin(conn).await?;
+        let answers = end_leases(conn, jobs, &mut after).await?;
+        commit(conn).await?;
+        Ok((answers, after))
+    })
+}
+
+/// Ends leases as part of the caller's transaction. Answers in input order.
+pub(crate) async fn end_leases(
+    conn: &mut PgConnection,
+    jobs: &[Settle],
+    after: &mut After,
+) -> Result<Vec<Settled>, Fault> {
+    let waits = |job: &Settle| matches!(job.verdict, Verdict::RetryAfter(wait) if !wait.is_zero());
+    let now: Option<Moment> = if jobs.iter().any(waits) {
+        Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
+    } else {
+        None
+    };
+    let mut answers = vec![Settled::Stale; jobs.len()];
     let mut left: Vec<usize> = (0..jobs.len()).collect();
     // Of two that name one job, the second meets what the first left.
     while !left.is_empty() {
         let mut seen = HashSet::with_capacity(left.len());
-        let (now, later): (Vec<usize>, Vec<usize>) =
+        let (batch, later): (Vec<usize>, Vec<usize>) =
             left.into_iter().partition(|index| seen.insert(jobs[*index].id));
-        let batch: Vec<Settle> = now.iter().map(|index| jobs[*index].clone()).collect();
-        let (settling, answer) = run(&queue.connections, "settle", &batch[..], end_leases).await?;
-        queue.settled(&settling, answer.soon);
-        for (index, strikes) in now.into_iter().zip(answer.strikes) {
-            answers[index] = Some(strikes.map_or(Settled::Stale, |strikes| Settled::Settled { strikes }));
-        }
-        left = later;
-    }
-    Ok(answers.into_iter().flatten().collect())
-}
-
-fn end_leases<'a>(
-    conn: &'a mut PgConnection,
-    jobs: &'a [Settle],
-) -> BoxFuture<'a, Result<(Settling, SettleAnswer), Fault>> {
-    Box::pin(async move {
-        let waits = |job: &Settle| matches!(job.verdict, Verdict::RetryAfter(wait) if !wait.is_zero());
-        let now: Option<Moment> = if jobs.iter().any(waits) {
-            Some(sqlx::query_scalar("SELECT clock()").fetch_one(&mut *conn).await?)
-        } else {
-            None
-        };
         let mut settling = Settling::default();
-        for job in jobs {
+        for job in batch.iter().map(|index| &jobs[*index]) {
             let fate = match job.verdict {
                 Verdict::Done => Fate::Done,
-                Verdict::RetryAfter(wait) => Fate::Due(now.map(|now| super::add::later(now, wait))),
+                Verdict::RetryAfter(wait) => Fate::Due(now.map(|now| add::later(now, wait))),
                 Verdict::Release => Fate::Released,
             };
             settling.push(job.id, job.token, fate, job.effect, job.mark);
         }
-        let row = settling.bind(sqlx::query(SETTLE), now).fetch_one(conn).await?;
-        let answer = settling.answer(&row)?;
-        Ok((settling, answer))
-    })
+        let row = settling.bind(sqlx::query(SETTLE), now).fetch_one(&mut *conn).await?;
+        for (index, strikes) in batch.iter().zip(settling.answer(&row, after)?) {
+            answers[*index] = strikes.map_or(Settled::Stale, |strikes| Settled::Settled { strikes });
+        }
+        left = later;
+    }
+    Ok(answers)
 }
 
 pub(super) async fn extend(
@@ -196,12 +213,14 @@ fn renew<'a>(conn: &'a mut PgConnection, renewal: &'a Renewal) -> BoxFuture<'a, 
     })
 }
 
-pub(super) async fn remove(queue: &Queue, ids: &[DeliveryId]) -> Result<(), BackendError> {
+pub(super) async fn remove(queue: &Arc<Queue>, ids: &[DeliveryId]) -> Result<(), BackendError> {
     if ids.is_empty() {
         return Ok(());
     }
     run(&queue.connections, "remove", ids, remove_jobs).await?;
-    queue.removed(ids);
+    let mut after = After::new(queue);
+    after.removed(ids);
+    after.committed();
     Ok(())
 }
 
@@ -215,4 +234,13 @@ pub(crate) fn remove_jobs<'a>(
         sqlx::query("SELECT queue_remove($1)").bind(ids).execute(conn).await?;
         Ok(())
     })
+}
+
+/// Whether each lease is still its token's; it stays so to the end of the caller's transaction. Each names
+/// another job.
+pub(crate) async fn hold(conn: &mut PgConnection, leases: &[(DeliveryId, Token)]) -> Result<Vec<bool>, Fault> {
+    let ids: Vec<Uuid> = leases.iter().map(|(id, _)| id.as_uuid()).collect();
+    let tokens: Vec<Uuid> = leases.iter().map(|(_, token)| token.as_uuid()).collect();
+    let held = sqlx::query_scalar("SELECT queue_hold($1, $2)").bind(ids).bind(tokens).fetch_one(conn).await?;
+    Ok(held)
 }
