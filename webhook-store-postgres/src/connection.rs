@@ -71,17 +71,19 @@ impl Connector {
     }
 
     /// Opens a connection that is set up for `role`.
-    pub(crate) async fn connect(&self, role: Role) -> Result<PgConnection, Fault> {
+    pub(crate) fn connect(&self, role: Role) -> BoxFuture<'_, Result<PgConnection, Fault>> {
         let settings = self.settings(role);
-        let connecting = async {
+        let connecting = async move {
             let mut conn = self.options.connect().await?;
-            conn.execute(sqlx::raw_sql(&settings)).await?;
+            conn.execute(settings.as_str()).await?;
             Ok(conn)
         };
-        match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
-        }
+        Box::pin(async move {
+            match tokio::time::timeout(self.connect_timeout, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
+            }
+        })
     }
 
     /// Waits for an answer as long as it may take.
@@ -246,18 +248,18 @@ pub(crate) fn is_broken(fault: &Fault) -> bool {
 
 /// Begins a transaction.
 pub(crate) async fn begin(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute(sqlx::raw_sql("BEGIN")).await?;
+    conn.execute("BEGIN").await?;
     Ok(())
 }
 
 /// Commits the transaction. After an error nobody knows whether it is.
 pub(crate) async fn commit(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute(sqlx::raw_sql("COMMIT")).await?;
+    conn.execute("COMMIT").await?;
     Ok(())
 }
 
 /// Takes back what was begun, if anything was.
 pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute(sqlx::raw_sql("ROLLBACK")).await?;
+    conn.execute("ROLLBACK").await?;
     Ok(())
 }

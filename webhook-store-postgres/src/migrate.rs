@@ -102,9 +102,9 @@ fn check_newer(version: i32, schema: &str) -> Result<(), Fault> {
 async fn run(conn: &mut PgConnection, schema: &str) -> Result<(), Fault> {
     begin(conn).await?;
     // Another process may be at it, and a large table takes its time.
-    conn.execute(sqlx::raw_sql(
+    conn.execute(
         "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = on",
-    ))
+    )
     .await?;
     Lock::Migration.take(conn, schema).await?;
     let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
@@ -112,12 +112,12 @@ async fn run(conn: &mut PgConnection, schema: &str) -> Result<(), Fault> {
         .fetch_one(&mut *conn)
         .await?;
     if !there {
-        conn.execute(sqlx::raw_sql(&format!("CREATE SCHEMA \"{schema}\""))).await?;
+        conn.execute(format!("CREATE SCHEMA \"{schema}\"").as_str()).await?;
     }
     let version = version(conn, schema).await?;
     check_newer(version, schema)?;
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
-        conn.execute(sqlx::raw_sql(migration.sql)).await?;
+        conn.execute(migration.sql).await?;
         sqlx::query("INSERT INTO migrations (version, name) VALUES ($1, $2)")
             .bind(migration.version)
             .bind(migration.name)

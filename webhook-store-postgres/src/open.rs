@@ -8,6 +8,7 @@ use webhook_core::error::BackendError;
 use crate::config::PgOptions;
 use crate::connection::{Connections, Connector, Role};
 use crate::migrate;
+use crate::queue::Queue;
 use crate::store::Relay;
 
 /// A store in a PostgreSQL database, with its queue unless it was opened for another. Cheap to clone.
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     /// Reads for people.
     pub(crate) people: Connections,
     pub(crate) relay: Relay,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl fmt::Debug for PgStore {
@@ -57,6 +59,7 @@ impl PgStore {
             people: Connections::new(connector.clone(), Role::People, options.readers),
             relay: Relay::new(connector.clone()),
             own_queue: options.own_queue,
+            queue: Arc::new(Queue::new(&connector)),
             connector,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -14,7 +14,7 @@ const EARLIEST: i64 = -211_813_488_000_000_000;
 const LATEST: i64 = 9_223_371_331_199_999_999;
 
 /// A moment as a `timestamptz`: microseconds since the Unix epoch. One that the server cannot hold becomes the
-/// nearest that it can.
+/// nearest that it can, and the least becomes `-infinity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) i64);
 
@@ -44,7 +44,11 @@ impl PgHasArrayType for Moment {
 
 impl Encode<'_, Postgres> for Moment {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let at = self.0.saturating_sub(EPOCH).clamp(EARLIEST, LATEST);
+        let at = match self.0 {
+            // The server's name for the beginning of time.
+            i64::MIN => i64::MIN,
+            at => at.saturating_sub(EPOCH).clamp(EARLIEST, LATEST),
+        };
         buffer.extend_from_slice(&at.to_be_bytes());
         Ok(IsNull::No)
     }

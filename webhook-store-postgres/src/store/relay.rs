@@ -52,7 +52,7 @@ impl Relay {
             }
         }
         let mut conn = self.connector.connect(Role::Engine).await?;
-        conn.execute(sqlx::raw_sql(&format!("SET idle_session_timeout = {PATIENCE}"))).await?;
+        conn.execute(format!("SET idle_session_timeout = {PATIENCE}").as_str()).await?;
         let (session, rows) = self.work(Session { conn, is_relay: false }, limit).await?;
         *slot = Some(session);
         Ok(rows)

@@ -64,7 +64,7 @@ impl Case {
     pub async fn execute(&self, sql: &str) {
         let mut conn = self.connect().await;
         let sql = format!("SET search_path = {}; {sql}", self.schema);
-        conn.execute(sqlx::raw_sql(&sql)).await.unwrap();
+        conn.execute(sql.as_str()).await.unwrap();
         conn.close().await.unwrap();
     }
 
