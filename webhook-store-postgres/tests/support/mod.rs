@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "each test program includes it as a module")]
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+pub mod desk;
 mod server;
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
