@@ -23,6 +23,7 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("ORDER_KEYS", ORDER_KEYS),
     ("END_TURNS", END_TURNS),
     ("REOPEN_TURNS", REOPEN_TURNS),
+    ("WHO_WAITS", WHO_WAITS),
     ("PROMOTE", PROMOTE),
     ("NOT_WAITING", NOT_WAITING),
     ("LOAD", LOAD),
@@ -167,7 +168,10 @@ pub(crate) const REOPEN_TURNS: &str = "
     INSERT INTO turns (subscription, ordering_key, number, delivery, head)
     SELECT d.subscription, coalesce(e.ordering_key, ''), d.number, d.id, false
     FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id JOIN events e ON e.id = d.event
-    ON CONFLICT DO NOTHING RETURNING delivery AS id";
+    ON CONFLICT DO NOTHING";
+
+pub(crate) const WHO_WAITS: &str =
+    "SELECT delivery AS id FROM turns WHERE delivery = ANY($1::uuid[]) AND NOT head";
 
 /// Makes the lowest of each key its head, unless it has one.
 pub(crate) const PROMOTE: &str = "
