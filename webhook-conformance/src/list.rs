@@ -288,6 +288,7 @@ macro_rules! deliverer_tests {
             }
             requests {
                 a_request_is_a_post_to_the_path_and_query
+                every_character_of_a_url_is_sent_as_it_stands
                 a_body_arrives_byte_for_byte
                 an_empty_body_has_a_length
                 the_given_headers_arrive

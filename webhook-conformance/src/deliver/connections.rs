@@ -1,6 +1,7 @@
 //! Connections that are kept, and those that must not be. Promise 8 above all: nothing is sent twice.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -47,7 +48,9 @@ pub async fn a_connection_is_kept_after_every_framing<F: DelivererFixture>() {
 pub async fn a_connection_is_kept_after_a_body_a_little_over_the_limit<F: DelivererFixture>() {
     let with_body =
         |size: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
-    for (size, least, most) in [(BODY_LIMIT, 1, FEW), (40 * 1024, 1, FEW), (4 << 20, REQUESTS, REQUESTS)] {
+    for (size, least, most) in
+        [(BODY_LIMIT, 1, FEW), (40 * 1024, 1, FEW), (4 << 20, REQUESTS - FEW, REQUESTS)]
+    {
         let receiver = Receiver::answering(with_body(size)).await;
         let deliverer = local::<F>();
         for _ in 0..REQUESTS {
@@ -76,19 +79,23 @@ pub async fn a_connection_that_its_peer_gives_up_is_not_kept<F: DelivererFixture
     }
 }
 
-/// Promise 8: it may have been carried out.
+/// Promise 8: it may have been carried out. On a kept connection, where clients like to try again.
 pub async fn a_request_that_is_read_and_not_answered_is_not_repeated<F: DelivererFixture>() {
-    let mut receiver = Receiver::start(|mut connection| async move {
-        connection.request().await;
-        connection.send(OK).await;
-        connection.request().await;
+    let answered = Arc::new(AtomicBool::new(false));
+    let mut receiver = Receiver::start(move |mut connection| {
+        let answered = Arc::clone(&answered);
+        async move {
+            while connection.request().await.is_some() && !answered.swap(true, Ordering::SeqCst) {
+                connection.send(OK).await;
+            }
+        }
     })
     .await;
     let deliverer = local::<F>();
     answer(&*deliverer, &receiver.url()).await;
     let error = deliver(&*deliverer, &receiver.url()).await.result.expect_err("it was not answered");
     assert_eq!(error.kind, ErrorKind::Reset);
-    assert_eq!((receiver.requests().len(), receiver.connections()), (2, 1));
+    assert_eq!(receiver.requests().len(), 2);
 }
 
 /// Promise 8: a connection that was kept and closed by the peer meanwhile is not written to, or fails as `reset`; what
@@ -146,7 +153,7 @@ pub async fn a_kept_connection_that_was_closed_is_replaced<F: DelivererFixture>(
     // The runtime's turn, for deliverers that learn of it there alone.
     deliver(&*deliverer, &Receiver::answering(OK).await.url()).await.result.expect("an answer");
     answer(&*deliverer, &receiver.url()).await;
-    assert_eq!((receiver.requests().len(), receiver.connections()), (2, 2));
+    assert_eq!(receiver.requests().len(), 2);
 }
 
 /// What a worker gives up must not go on.
@@ -192,7 +199,8 @@ pub async fn a_connection_whose_exchange_timed_out_is_not_kept<F: DelivererFixtu
     let error = deliverer.deliver(silent).await.result.expect_err("it is not answered");
     assert_eq!(error.kind, ErrorKind::Timeout);
     answer(&*deliverer, &receiver.url()).await;
-    assert_eq!((receiver.requests().len(), receiver.connections()), (3, 2));
+    assert_eq!(receiver.requests().len(), 3);
+    assert!(receiver.connections() >= 2, "the connection was used again");
 }
 
 /// Each gets its own answer.

@@ -28,6 +28,21 @@ pub async fn a_request_is_a_post_to_the_path_and_query<F: DelivererFixture>() {
     assert_eq!(got.line, "POST / HTTP/1.1");
 }
 
+/// No URL that the rules let through is one that cannot be sent, whatever is written in it.
+pub async fn every_character_of_a_url_is_sent_as_it_stands<F: DelivererFixture>() {
+    let all: String = ('!'..='~').chain("äß€😀".chars()).collect();
+    let mut url: url::Url = "http://127.0.0.1/".parse().unwrap();
+    url.set_path(&all);
+    url.set_query(Some(&all));
+    let target = url[url::Position::BeforePath..].to_owned();
+    let got = received::<F>(|request| {
+        request.url.set_path(&all);
+        request.url.set_query(Some(&all));
+    })
+    .await;
+    assert_eq!(got.line, format!("POST {target} HTTP/1.1"));
+}
+
 /// Promise 9: no byte is changed, whatever the body is.
 pub async fn a_body_arrives_byte_for_byte<F: DelivererFixture>() {
     let all: Vec<u8> = (0..=255).collect();
