@@ -161,6 +161,7 @@ pub fn success() -> Ending {
         error: None,
         retry_after: None,
         request: None,
+        moved: false,
     }
 }
 
