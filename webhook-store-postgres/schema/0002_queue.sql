@@ -11,8 +11,9 @@
 -- Adding a job locks no lane: it leaves a row in `wakes`, which the next claim folds in. A lane's row is only
 -- looked at after it was locked by a statement before: one that locked and looked would see the past.
 --
--- Every statement on `jobs` names one table and finds its rows by `id = ANY (array)`: a join that was planned
--- while the table was empty reads all of it for ever.
+-- Every statement on `jobs` names one table. One that finds its rows by `id = ANY (array)` compares `until` in a
+-- way that fits none of the partial indexes. Else a plan that was made while the table was empty, and is kept,
+-- may begin with the other table, or go through all of the wrong index, for ever.
 
 CREATE TABLE lanes (
     id uuid PRIMARY KEY,
@@ -167,14 +168,14 @@ BEGIN
     IF present IS NOT NULL THEN
         WITH earlier AS (
             UPDATE jobs SET due = coalesce(_due[array_position(_ids, id)], t)
-            WHERE id = ANY (present) AND until IS NULL AND due > coalesce(_due[array_position(_ids, id)], t)
+            WHERE id = ANY (present) AND coalesce(until, '-infinity') = '-infinity' AND due > coalesce(_due[array_position(_ids, id)], t)
                 AND outcomes[array_position(_ids, id)] = 3
             RETURNING lane, due)
         INSERT INTO wakes (lane, due) SELECT e.lane, min(e.due) FROM earlier e GROUP BY e.lane;
         -- Should a lane have lost sight of a job, whoever offers the job again puts it right.
         INSERT INTO wakes (lane, due)
         SELECT p.lane, p.due FROM (SELECT j.lane, min(j.due) AS due FROM jobs j
-                                   WHERE j.id = ANY (present) AND j.until IS NULL GROUP BY j.lane) p
+                                   WHERE j.id = ANY (present) AND coalesce(j.until, '-infinity') = '-infinity' GROUP BY j.lane) p
         WHERE (SELECT l.next_due FROM lanes l WHERE l.id = p.lane) > p.due;
     END IF;
 END $$;
@@ -308,7 +309,7 @@ BEGIN
                 counted = us[array_position(ls, lane)],
                 unsettled = CASE WHEN token IS NULL THEN jobs.unsettled
                                  ELSE coalesce(jobs.unsettled, '') || uuid_send(token) END
-            WHERE id = ANY (take) AND until IS NULL
+            WHERE id = ANY (take) AND coalesce(until, '-infinity') = '-infinity'
             RETURNING id, lane, jobs.unsettled),
         n AS (SELECT up.lane, count(*)::int AS n FROM up GROUP BY up.lane),
         b AS (
@@ -366,7 +367,7 @@ BEGIN
     INTO done, back FROM unnest(_ids, _verdicts) u(id, v);
     IF done IS NOT NULL THEN
         WITH d AS (
-            DELETE FROM jobs WHERE id = ANY (done) AND until IS NOT NULL
+            DELETE FROM jobs WHERE id = ANY (done) AND coalesce(until, '-infinity') > '-infinity'
                 AND token = _tokens[array_position(_ids, id)]
             RETURNING array_position(_ids, id) AS o, lane, counted)
         SELECT array_agg(d.o), array_agg(d.lane), array_agg(d.counted), array_agg('infinity'::timestamptz)
@@ -378,7 +379,7 @@ BEGIN
                 unsettled = CASE WHEN _verdicts[array_position(_ids, id)] = 2 THEN unsettled END,
                 due = CASE WHEN _verdicts[array_position(_ids, id)] = 1
                            THEN coalesce(_dues[array_position(_ids, id)], t) ELSE least(due, t) END
-            WHERE id = ANY (back) AND until IS NOT NULL AND token = _tokens[array_position(_ids, id)]
+            WHERE id = ANY (back) AND coalesce(until, '-infinity') > '-infinity' AND token = _tokens[array_position(_ids, id)]
             RETURNING array_position(_ids, id) AS o, lane, counted, due)
         SELECT array_agg(r.o), array_agg(r.lane), array_agg(r.counted), array_agg(r.due)
         INTO o2, l2, c2, d2 FROM r;
@@ -387,7 +388,7 @@ BEGIN
     IF coalesce(cardinality(os), 0) < cardinality(_ids) THEN
         -- Leases that ran out and that nobody has taken since are good. Their jobs are pending.
         SELECT array_agg(j.id), array_agg(j.lane) INTO late, late_lanes
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
     END IF;
 
     SELECT array_agg(l.id), array_agg(l.strikes), array_agg(l.strikes > 0 OR l.slow)
@@ -403,7 +404,7 @@ BEGIN
         FROM (SELECT * FROM lanes WHERE id = ANY (touched) ORDER BY id FOR UPDATE) l;
         IF late IS NOT NULL THEN
             WITH d AS (
-                DELETE FROM jobs WHERE id = ANY (late) AND until IS NULL AND token = _tokens[array_position(_ids, id)]
+                DELETE FROM jobs WHERE id = ANY (late) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)]
                     AND _verdicts[array_position(_ids, id)] = 0
                 RETURNING array_position(_ids, id) AS o, lane, 'infinity'::timestamptz AS due),
             r AS (
@@ -411,7 +412,7 @@ BEGIN
                     unsettled = CASE WHEN _verdicts[array_position(_ids, id)] = 2 THEN unsettled END,
                     due = CASE WHEN _verdicts[array_position(_ids, id)] = 1
                                THEN coalesce(_dues[array_position(_ids, id)], t) ELSE least(due, t) END
-                WHERE id = ANY (late) AND until IS NULL AND token = _tokens[array_position(_ids, id)]
+                WHERE id = ANY (late) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)]
                     AND _verdicts[array_position(_ids, id)] > 0
                 RETURNING array_position(_ids, id), lane, due),
             x AS (SELECT * FROM d UNION ALL SELECT * FROM r)
@@ -483,15 +484,15 @@ DECLARE
     held uuid[]; late uuid[]; ls uuid[];
 BEGIN
     WITH u AS (UPDATE jobs SET until = t + _lease * interval '1 microsecond'
-               WHERE id = ANY (_ids) AND until IS NOT NULL AND token = _tokens[array_position(_ids, id)] RETURNING id)
+               WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity' AND token = _tokens[array_position(_ids, id)] RETURNING id)
     SELECT array_agg(u.id) INTO held FROM u;
     IF coalesce(cardinality(held), 0) < cardinality(_ids) THEN
         SELECT array_agg(DISTINCT j.lane) INTO ls
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
         IF ls IS NOT NULL THEN
             PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
             WITH u AS (UPDATE jobs SET until = t + _lease * interval '1 microsecond', counted = false
-                       WHERE id = ANY (_ids) AND until IS NULL AND token = _tokens[array_position(_ids, id)] RETURNING id)
+                       WHERE id = ANY (_ids) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)] RETURNING id)
             SELECT array_agg(u.id) INTO late FROM u;
             held := held || late;
         END IF;
@@ -504,14 +505,14 @@ CREATE FUNCTION queue_hold(_ids uuid[], _tokens uuid[]) RETURNS boolean[] LANGUA
 DECLARE
     held uuid[]; late uuid[]; ls uuid[];
 BEGIN
-    held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NOT NULL
+    held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity'
                       AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
     IF cardinality(held) < cardinality(_ids) THEN
         SELECT array_agg(DISTINCT j.lane) INTO ls
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
         IF ls IS NOT NULL THEN
             PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
-            late := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NULL
+            late := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') = '-infinity'
                               AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
             held := held || late;
         END IF;
@@ -525,7 +526,7 @@ DECLARE
     t timestamptz := clock();
     ls uuid[]; ns int[];
 BEGIN
-    PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND until IS NOT NULL ORDER BY id FOR UPDATE;
+    PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity' ORDER BY id FOR UPDATE;
     SELECT array_agg(DISTINCT j.lane) INTO ls FROM jobs j WHERE j.id = ANY (_ids);
     IF ls IS NULL THEN
         RETURN;
