@@ -228,7 +228,7 @@ CREATE FUNCTION queue_claim(
 DECLARE
     t timestamptz := clock();
     want int := _all; room int := least(_all, _doubtful); dead int := least(_all, _doubtful, _dead);
-    rounds int := 0; k int; n0 int; n1 int; n2 int; first timestamptz; m int; one uuid;
+    rounds int := 0; k int; n1 int; n2 int; first timestamptz; m int; one uuid;
     ls uuid[]; fs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[];
     take uuid[]; nds timestamptz[]; got_lanes uuid[]; got int[];
     i uuid[]; l uuid[]; x bytea[];
@@ -240,55 +240,46 @@ BEGIN
         rounds := rounds + 1;
         -- A quarter as many lanes as jobs at first, so that a lane gives several in one turn.
         k := CASE WHEN rounds = 1 THEN greatest(1, want / 4) ELSE want END;
-        -- Which classes have their turn.
-        SELECT count(*) FILTER (WHERE c.class = 0), count(*) FILTER (WHERE c.class = 1),
-               count(*) FILTER (WHERE c.class = 2), min(c.ready_at)
-        INTO n0, n1, n2, first
-        FROM ((SELECT class, ready_at, turn FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT k)
-              UNION ALL
-              (SELECT class, ready_at, turn FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, room))
-              UNION ALL
-              (SELECT class, ready_at, turn FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, dead))
-              ORDER BY ready_at, turn LIMIT k) c;
-        IF rounds = 1 AND dead > 0 AND _avoid = '{}' THEN
-            low := coalesce(first, t);
-        END IF;
-        EXIT WHEN first IS NULL;
-        n1 := least(n1, room);
-        n2 := least(n2, room - n1);
-        -- Lock them; what others have locked is theirs.
+        -- Lock the first of each class, and take the first of them all; what others have locked is theirs.
         WITH a AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n0 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT k FOR UPDATE SKIP LOCKED),
         b AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n1 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, room) FOR UPDATE SKIP LOCKED),
         c AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n2 FOR UPDATE SKIP LOCKED)
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, dead) FOR UPDATE SKIP LOCKED)
         SELECT array_agg(y.id), array_agg(y.next_due), array_agg(y.class), array_agg(y.mark), array_agg(y.version),
             array_agg(y.counted), array_agg(CASE WHEN y.parked_until > t THEN '-infinity' ELSE t END),
             array_agg(CASE WHEN y.gap IS NOT NULL THEN least(1, y.f) WHEN y.counted THEN y.f
-                           ELSE (y.f + 1) / 2 - coalesce(got[array_position(got_lanes, y.id)], 0) END)
-        INTO ls, hs, ks, ms, vs, us, bs, fs
+                           ELSE (y.f + 1) / 2 - coalesce(got[array_position(got_lanes, y.id)], 0) END),
+            min(y.ready_at), count(*) FILTER (WHERE y.class > 0), count(*) FILTER (WHERE y.class = 2)
+        INTO ls, hs, ks, ms, vs, us, bs, fs, first, n1, n2
         FROM (SELECT z.*, greatest(1, coalesce(z.own_limit, _default) >> z.strikes) - z.in_flight
                      - coalesce(_own[array_position(_own_lanes, z.id)], 0) AS f
-              FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) z) y;
+              FROM (SELECT x.*, count(*) FILTER (WHERE x.class > 0)
+                               OVER (ORDER BY x.ready_at, x.turn ROWS UNBOUNDED PRECEDING) AS nth
+                    FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) x
+                    ORDER BY x.ready_at, x.turn LIMIT k) z
+              WHERE z.class = 0 OR z.nth <= room) y;
+        IF rounds = 1 AND dead > 0 AND _avoid = '{}' THEN
+            low := coalesce(first, t);
+        END IF;
         IF ls IS NULL AND rounds = 1 AND seen = 0 THEN
-            -- Others have them all: stand in line for one, which is named first and then locked by its name.
-            SELECT id INTO one FROM lanes WHERE class = CASE WHEN n0 > 0 THEN 0 WHEN n1 > 0 THEN 1 ELSE 2 END
-                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT 1;
+            -- Others may have them all: stand in line for one, which is named first and then locked by its name.
+            SELECT id INTO one FROM lanes WHERE class <= CASE WHEN dead > 0 THEN 2 WHEN room > 0 THEN 1 ELSE 0 END
+                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid)
+            ORDER BY class, ready_at, turn LIMIT 1;
+            EXIT WHEN one IS NULL;
             PERFORM 1 FROM lanes WHERE id = one FOR UPDATE;
             t := clock();
+            low := NULL;
             CONTINUE;
         END IF;
         EXIT WHEN ls IS NULL;
 
         m := cardinality(ls);
-        SELECT count(*) FILTER (WHERE c > 0), count(*) FILTER (WHERE c = 2) INTO n1, n2 FROM unnest(ks) c;
         -- One job more than a lane gives is read: it is the lane's next.
         WITH p AS MATERIALIZED (
             SELECT u.o, j.id, j.due, (j.n <= u.q AND j.due <= u.b) AS take
