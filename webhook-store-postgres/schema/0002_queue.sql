@@ -216,20 +216,23 @@ BEGIN
 END $$;
 
 -- Leases due jobs, lanes in turn. `_own` says how many uncounted jobs this process has in flight in
--- `_own_lanes`; as it may take fresh ones while this runs, each side keeps to half of what such a lane has free.
+-- `_own_lanes`; as it may take fresh ones while this runs, each side keeps to half of what such a lane has free,
+-- unless the lane had jobs waiting before and has more than it can give: then nothing is handed off from it.
+-- `more` says that a lane kept back its half.
 -- `_avoid` are lanes to be left alone. The marks `_from` are what the claim before told of, or the least there
 -- is to look at everything: the last wake, the time, and since when the first lane has been ready, if known.
 CREATE FUNCTION queue_claim(
     _id uuid, _lease bigint, _all int, _doubtful int, _dead int, _default int, _avoid uuid[],
     _own_lanes uuid[], _own int[], _wakes_from bigint, _leases_from timestamptz, _ready_from timestamptz,
     OUT ids uuid[], OUT lane_ids uuid[], OUT classes smallint[], OUT marks bigint[], OUT versions bigint[],
-    OUT counts boolean[], OUT unsettled bytea[], OUT seen bigint, OUT at timestamptz, OUT low timestamptz
+    OUT counts boolean[], OUT unsettled bytea[], OUT seen bigint, OUT at timestamptz, OUT low timestamptz,
+    OUT more boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    t timestamptz := clock();
+    t timestamptz := clock(); start timestamptz := t; kept boolean;
     want int := _all; room int := least(_all, _doubtful); dead int := least(_all, _doubtful, _dead);
     rounds int := 0; k int; n1 int; n2 int; first timestamptz; m int; one uuid;
-    ls uuid[]; fs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[];
+    ls uuid[]; fs int[]; gs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[]; fresh boolean[];
     take uuid[]; nds timestamptz[]; got_lanes uuid[]; got int[];
     i uuid[]; l uuid[]; x bytea[];
 BEGIN
@@ -253,9 +256,12 @@ BEGIN
         SELECT array_agg(y.id), array_agg(y.next_due), array_agg(y.class), array_agg(y.mark), array_agg(y.version),
             array_agg(y.counted), array_agg(CASE WHEN y.parked_until > t THEN '-infinity' ELSE t END),
             array_agg(CASE WHEN y.gap IS NOT NULL THEN least(1, y.f) WHEN y.counted THEN y.f
+                           ELSE y.f - coalesce(got[array_position(got_lanes, y.id)], 0) END),
+            -- What it gives when nothing may be left behind.
+            array_agg(CASE WHEN y.counted THEN y.f
                            ELSE (y.f + 1) / 2 - coalesce(got[array_position(got_lanes, y.id)], 0) END),
-            min(y.ready_at), count(*) FILTER (WHERE y.class > 0), count(*) FILTER (WHERE y.class = 2)
-        INTO ls, hs, ks, ms, vs, us, bs, fs, first, n1, n2
+            array_agg(NOT y.counted AND y.turn_at >= start), min(y.ready_at), count(*) FILTER (WHERE y.class > 0), count(*) FILTER (WHERE y.class = 2)
+        INTO ls, hs, ks, ms, vs, us, bs, fs, gs, fresh, first, n1, n2
         FROM (SELECT z.*, greatest(1, coalesce(z.own_limit, _default) >> z.strikes) - z.in_flight
                      - coalesce(_own[array_position(_own_lanes, z.id)], 0) AS f
               FROM (SELECT x.*, count(*) FILTER (WHERE x.class > 0)
@@ -282,19 +288,22 @@ BEGIN
         m := cardinality(ls);
         -- One job more than a lane gives is read: it is the lane's next.
         WITH p AS MATERIALIZED (
-            SELECT u.o, j.id, j.due, (j.n <= u.q AND j.due <= u.b) AS take
-            FROM (SELECT v.o, v.l, v.h, v.b, greatest(0, least(v.f, want / m + (v.o <= want % m)::int,
+            SELECT u.o, j.id, j.due, j.n <= u.q AND j.due <= u.b AS fits,
+                j.n <= CASE WHEN j.due_now > u.q AND NOT u.r THEN u.q ELSE least(u.q, u.g) END AND j.due <= u.b AS take
+            FROM (SELECT v.o, v.l, v.h, v.b, v.g, v.r, greatest(0, least(v.f, want / m + (v.o <= want % m)::int,
                         CASE WHEN v.k > 0 THEN room / nullif(n1, 0) END,
                         CASE WHEN v.k = 2 THEN greatest(1, dead / nullif(n2, 0)) END)) AS q
-                  FROM unnest(ls, fs, hs, bs, ks) WITH ORDINALITY v(l, f, h, b, k, o)) u
+                  FROM unnest(ls, fs, gs, fresh, hs, bs, ks) WITH ORDINALITY v(l, f, g, r, h, b, k, o)) u
             CROSS JOIN LATERAL (
-                SELECT w.id, w.due, row_number() OVER () AS n
+                SELECT w.id, w.due, row_number() OVER () AS n, count(*) FILTER (WHERE w.due <= u.b) OVER () AS due_now
                 FROM (SELECT id, due FROM jobs WHERE lane = u.l AND until IS NULL AND due >= u.h
                       ORDER BY due LIMIT u.q + 1) w) j)
-        SELECT (SELECT array_agg(p.id) FROM p WHERE p.take), array_agg(s.due)
-        INTO take, nds
+        SELECT (SELECT array_agg(p.id) FROM p WHERE p.take), array_agg(s.due),
+            (SELECT bool_or(p.fits AND NOT p.take) FROM p)
+        INTO take, nds, kept
         FROM (SELECT coalesce((SELECT min(p.due) FROM p WHERE p.o = o.o AND NOT p.take), 'infinity') AS due
               FROM generate_series(1, m) o(o) ORDER BY o.o) s;
+        more := coalesce(more OR kept, kept, more);
         WITH up AS (
             UPDATE jobs SET until = t + _lease * interval '1 microsecond', token = _id,
                 counted = us[array_position(ls, lane)],

@@ -114,6 +114,24 @@ async fn a_default_limit_is_exact_for_one_process() {
     case.clean_up().await;
 }
 
+/// What a claim leaves for hand-offs is not left idle when there are none.
+#[tokio::test]
+async fn a_backlog_uses_the_whole_limit_of_its_lane() {
+    let Some(case) = Case::create_or_skip("a backlog").await else { return };
+    let store = case.open().await;
+    let lane = good_lane(&case, &store, None).await;
+    let jobs: Vec<NewJob> = (0..30).map(|_| job(lane)).collect();
+    store.enqueue(&jobs, None).await.unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        taken.extend(claim(&store).await);
+    }
+    assert_eq!(taken.len(), LIMIT as usize);
+    settle(&store, &taken, Verdict::Done).await;
+    assert_eq!(claim(&store).await.len(), LIMIT as usize, "all of it by one claim");
+    case.clean_up().await;
+}
+
 /// And holds for each of several.
 #[tokio::test]
 async fn a_default_limit_holds_for_each_process() {
