@@ -270,7 +270,7 @@ async fn killed_connections_leak_nothing() {
                         1 => Verdict::Release,
                         _ => Verdict::Done,
                     };
-                    settle.effect = if count % 7 == 0 { Effect::Slow } else { Effect::Fast };
+                    settle.effect = if count.is_multiple_of(7) { Effect::Slow } else { Effect::Fast };
                 }
                 let _ = store.settle(&settles).await;
             }
