@@ -192,13 +192,15 @@ CREATE TABLE replays (
     until timestamptz,
     last_number bigint NOT NULL, -- given when it started: what has a later one is no part of it
     after uuid, -- the last delivery of the page before
-    finished boolean NOT NULL DEFAULT false,
+    finished boolean NOT NULL GENERATED ALWAYS AS (finished_at IS NOT NULL) STORED,
+    finished_at timestamptz,
     matched bigint NOT NULL,
     more boolean NOT NULL,
     done bigint NOT NULL DEFAULT 0
 );
 -- the oldest that runs
-CREATE INDEX replays_running ON replays (id) WHERE NOT finished;
+CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT NULL;
 
 -- Written by applications, in any language: its columns are documented in the README and only ever added to.
 CREATE TABLE inbox (

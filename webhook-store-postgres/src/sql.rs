@@ -50,6 +50,7 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("LOCK_DELIVERIES_OF", LOCK_DELIVERIES_OF),
     ("DELETE_EVENTS", DELETE_EVENTS),
     ("FORGET_KEYS", FORGET_KEYS),
+    ("FORGET_REPLAYS", FORGET_REPLAYS),
     ("RAISE", RAISE),
     ("SUBSCRIPTION_BY_ID", SUBSCRIPTION_BY_ID),
     ("LOCK_SUBSCRIPTION", LOCK_SUBSCRIPTION),
@@ -399,6 +400,11 @@ pub(crate) const FORGET_KEYS: &str = "
         SELECT k.ctid FROM keys k WHERE k.expires_at <= (SELECT now FROM n)
         ORDER BY k.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))";
 
+pub(crate) const FORGET_REPLAYS: &str = "
+    DELETE FROM replays WHERE id = ANY (ARRAY(
+        SELECT id FROM replays
+        WHERE finished_at <= (SELECT clock()) - $1 * interval '1 microsecond' ORDER BY finished_at LIMIT $2))";
+
 // ---------------------------------------------------------------------------------------------------------------
 // Subscriptions
 
@@ -484,11 +490,11 @@ pub(crate) const REPLAY_START: &str = "
     SELECT $1, $2, clock(), $3, $4, $5, $6, $7, $8, CASE WHEN s.is_called THEN s.last_value ELSE 0 END, $9, $10
     FROM numbers s ON CONFLICT (id) DO NOTHING";
 
-pub(crate) const REPLAY_NEXT: &str = "SELECT * FROM replays WHERE NOT finished ORDER BY id LIMIT 1";
+pub(crate) const REPLAY_NEXT: &str = "SELECT * FROM replays WHERE finished_at IS NULL ORDER BY id LIMIT 1";
 
 pub(crate) const REPLAY_MOVE: &str = "
-    UPDATE replays SET after = coalesce($3, after), finished = $3 IS NULL
-    WHERE id = $1 AND NOT finished AND after IS NOT DISTINCT FROM $2";
+    UPDATE replays SET after = coalesce($3, after), finished_at = CASE WHEN $3 IS NULL THEN clock() END
+    WHERE id = $1 AND finished_at IS NULL AND after IS NOT DISTINCT FROM $2";
 
 pub(crate) const REPLAY_DONE: &str = "UPDATE replays SET done = done + $2 WHERE id = $1";
 

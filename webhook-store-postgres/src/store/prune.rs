@@ -26,7 +26,7 @@ use crate::sql;
 const STEP: i64 = 200;
 /// A transaction takes no more events once it has so many deliveries to delete.
 const DELIVERIES: i64 = 2_000;
-/// Keys forgotten in one transaction.
+/// Keys, or replays, forgotten in one transaction.
 const KEYS: i64 = 1_000;
 
 pub(super) async fn prune(store: &Inner, retention: Duration, limit: u32) -> Result<u64, BackendError> {
@@ -47,6 +47,7 @@ pub(super) async fn prune(store: &Inner, retention: Duration, limit: u32) -> Res
             break;
         }
     }
+    store.keeper.run("prune", &retention, |conn, retention| replays(conn, *retention).boxed()).await?;
     while store.keeper.run("prune", &(), |conn, ()| keys(conn).boxed()).await? {}
     Ok(pruned)
 }
@@ -90,6 +91,12 @@ async fn events(conn: &mut PgConnection, retention: Duration, most: i64) -> Resu
     let done = sqlx::query(sql::DELETE_EVENTS).bind(ids).bind(deliveries).execute(&mut *conn).await?;
     commit(conn).await?;
     Ok(Step { entries: rows.len(), events: done.rows_affected(), deliveries: count })
+}
+
+/// Forgets replays that finished long ago; what is left over goes the next time.
+async fn replays(conn: &mut PgConnection, retention: Duration) -> Result<(), Fault> {
+    sqlx::query(sql::FORGET_REPLAYS).bind(micros(retention)).bind(KEYS).execute(conn).await?;
+    Ok(())
 }
 
 /// Forgets keys whose time is over. Answers whether there may be more.
