@@ -39,11 +39,13 @@ const SHARED: usize = 16;
 
 /// What is asked of the task.
 enum Command {
-    /// Runs between transactions.
-    Look(Box<dyn FnOnce(&mut Memory, i64) + Send>),
+    Look(Look),
     Call(Call),
     Close,
 }
+
+/// Runs between transactions.
+type Look = Box<dyn FnOnce(&mut Memory, i64) + Send>;
 
 /// Runs inside a transaction. `Err` when it failed, and its part is to be undone.
 type Call = Box<dyn for<'a> FnOnce(&'a mut Tx<'_>) -> BoxFuture<'a, Result<Answer, Answer>> + Send>;
