@@ -13,6 +13,7 @@
 #[cfg(test)]
 pub(crate) const ALL: &[(&str, &str)] = &[
     ("INSERT", INSERT),
+    ("INSERT_AND_QUEUE", INSERT_AND_QUEUE),
     ("KNOWN_EVENTS", KNOWN_EVENTS),
     ("KNOWN_KEYS", KNOWN_KEYS),
     ("CONFIGURATIONS", CONFIGURATIONS),
@@ -29,6 +30,7 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("LOAD", LOAD),
     ("TOKENS", TOKENS),
     ("RECORD", RECORD),
+    ("RECORD_AND_SETTLE", RECORD_AND_SETTLE),
     ("LOCK_DELIVERIES", LOCK_DELIVERIES),
     ("STANDS", STANDS),
     ("LOCK_SUBSCRIPTIONS", LOCK_SUBSCRIPTIONS),
@@ -82,7 +84,10 @@ pub(crate) const ALL: &[(&str, &str)] = &[
 
 /// Events with all that is theirs. Fails on an id that is known; says how many keys were free, what time it is,
 /// and the versions of the tenants' configurations.
-pub(crate) const INSERT: &str = "
+macro_rules! insert {
+    ($from:literal) => {
+        concat!(
+            "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
     e AS (
         INSERT INTO events (id, tenant, event_type, content_type, created_at, delivery_count, payload_size,
@@ -119,8 +124,20 @@ pub(crate) const INSERT: &str = "
                 delivery_count = excluded.delivery_count, expires_at = excluded.expires_at
             WHERE keys.expires_at <= (SELECT now FROM n)
         RETURNING 1)
-    SELECT (SELECT now FROM n) AS now, (SELECT count(*) FROM k) AS keys, t.tenant, t.config_version
-    FROM (SELECT 1) one LEFT JOIN tenants t ON t.tenant = ANY($25::text[])";
+    SELECT (SELECT now FROM n) AS now, (SELECT count(*) FROM k) AS keys, t.tenant, t.config_version",
+            $from,
+            " LEFT JOIN tenants t ON t.tenant = ANY($25::text[])"
+        )
+    };
+}
+
+pub(crate) const INSERT: &str = insert!(" FROM (SELECT 1) one");
+
+/// The same with the deliveries' jobs.
+pub(crate) const INSERT_AND_QUEUE: &str = insert!(
+    ", q.outcomes, q.classes, q.marks, q.versions
+    FROM queue_add($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40) q"
+);
 
 pub(crate) const KNOWN_EVENTS: &str = "SELECT id AS event, tenant FROM events WHERE id = ANY($1::uuid[])";
 
@@ -218,7 +235,10 @@ pub(crate) const TOKENS: &str = "SELECT delivery, token FROM attempts WHERE deli
 
 /// What deliveries become, with their attempts and all that follows from it but turns and jobs. Says which
 /// it changed, and how many attempts it stored.
-pub(crate) const RECORD: &str = "
+macro_rules! record {
+    ($from:literal) => {
+        concat!(
+            "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
     c AS (
         UPDATE deliveries d SET
@@ -267,8 +287,21 @@ pub(crate) const RECORD: &str = "
     raised AS (DELETE FROM dead x USING c WHERE x.id = c.id AND c.status IN ('pending', 'retrying')),
     over AS (INSERT INTO finished (at, event) SELECT finished_at, event FROM c WHERE finished_at IS NOT NULL)
     SELECT c.id, c.subscription, c.ordered, c.request IS NOT NULL AS asked, c.next_attempt_at,
-           c.finished_at IS NOT NULL AS finished, (SELECT now FROM n) AS now, (SELECT count(*) FROM a) AS stored
-    FROM c";
+           c.finished_at IS NOT NULL AS finished, (SELECT now FROM n) AS now, (SELECT count(*) FROM a) AS stored",
+            $from
+        )
+    };
+}
+
+pub(crate) const RECORD: &str = record!(" FROM c");
+
+/// The same with the ends of the leases. They are looked at when the deliveries are changed and locked, as
+/// everybody does it; the strikes of all are in the first row.
+pub(crate) const RECORD_AND_SETTLE: &str = record!(
+    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
+    FROM queue_settle($33, $34, $35, $36, $37, $38, CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q
+    CROSS JOIN c"
+);
 
 pub(crate) const LOCK_DELIVERIES: &str = "
     SELECT id, revision, finished_at IS NOT NULL AS finished FROM deliveries WHERE id = ANY($1::uuid[])
