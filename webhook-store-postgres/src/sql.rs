@@ -59,6 +59,7 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("LIST_SUBSCRIPTIONS", LIST_SUBSCRIPTIONS),
     ("SNAPSHOT", SNAPSHOT),
     ("CHANGES", CHANGES),
+    ("BIND_QUEUE", BIND_QUEUE),
     ("PING", PING),
     ("TRY_RELAY", TRY_RELAY),
     ("END_RELAY", END_RELAY),
@@ -437,6 +438,10 @@ pub(crate) const CHANGES: &str = "
     SELECT t.config_version AS tenant_version, s.* FROM tenants t
     LEFT JOIN subscriptions s ON s.tenant = t.tenant AND s.config_version > $2
     WHERE t.tenant = $1 ORDER BY s.id";
+
+/// Takes a database that nobody has bound yet; says which kind of queue serves it.
+pub(crate) const BIND_QUEUE: &str = "
+    UPDATE meta SET queue = coalesce(queue, $1) WHERE id = 1 RETURNING queue";
 
 pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
 

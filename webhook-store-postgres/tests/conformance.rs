@@ -1,13 +1,16 @@
 //! Every case of the public suites, each in a schema of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::Case;
-use webhook_conformance::{Fixture, Missing, StoreFixture};
+use webhook_conformance::{Fixture, Missing, QueueFixture, StoreFixture};
 use webhook_core::model::NewEvent;
+use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
 use webhook_store_postgres::PgStore;
 use webhook_store_postgres::sqlx::Connection as _;
@@ -63,8 +66,52 @@ impl StoreFixture for Plain {
     }
 }
 
+/// A store with its own queue.
+struct Joined(Plain);
+
+impl Fixture for Joined {
+    async fn create() -> Result<Self, Missing> {
+        Ok(Self(Plain::open(true).await?))
+    }
+
+    async fn advance(&self, span: Duration) {
+        self.0.case.advance(span).await;
+    }
+
+    async fn clean_up(self) {
+        self.0.case.clean_up().await;
+    }
+}
+
+impl QueueFixture for Joined {
+    fn queue(&self) -> Arc<dyn JobQueue> {
+        self.0.store.own_queue().unwrap()
+    }
+}
+
+impl StoreFixture for Joined {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.store.clone())
+    }
+
+    fn history(&self) -> Arc<dyn History> {
+        Arc::new(self.0.store.clone())
+    }
+
+    async fn publish_later(&self, event: NewEvent) {
+        self.0.publish_later(event).await;
+    }
+}
+
 mod plain {
     use super::Plain;
 
     webhook_conformance::store_tests!(Plain);
+}
+
+mod joined {
+    use super::Joined;
+
+    webhook_conformance::queue_tests!(Joined);
+    webhook_conformance::store_tests!(Joined);
 }

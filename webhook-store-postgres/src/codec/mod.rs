@@ -70,8 +70,8 @@ pub(crate) fn state(row: &PgRow) -> Result<DeliveryState, Fault> {
     })
 }
 
-/// A delivery as people see it, as far as the store knows why it waits: `deliveries` with what the history's
-/// list of deliveries adds.
+/// A delivery as people see it, with the reason why it waits: `deliveries` with what the history's list of
+/// deliveries adds.
 pub(crate) fn delivery(row: &PgRow) -> Result<Delivery, Fault> {
     let mut state = state(row)?;
     let now = moment(row, "now")?;
@@ -101,6 +101,9 @@ fn why_it_waits(
     waits: bool,
     now: Timestamp,
 ) -> Result<Option<StatusReason>, Fault> {
+    if flag(row, "leased")? {
+        return Ok(None);
+    }
     match optional::<&str>(row, "subscription_status")? {
         Some("paused") => return Ok(Some(StatusReason::Paused)),
         Some("disabled") => return Ok(Some(StatusReason::Disabled)),
@@ -110,11 +113,14 @@ fn why_it_waits(
         return Ok(Some(StatusReason::Ordered));
     }
     let is_ahead = |column| Ok::<_, Fault>(optional_moment(row, column)?.is_some_and(|at| at > now));
-    let scheduled = state.attempts == 0
-        && state.request.is_none()
-        && is_ahead("next_attempt_at")?
-        && is_ahead("deliver_at")?;
-    Ok(scheduled.then_some(StatusReason::Scheduled))
+    if state.request.is_none() && is_ahead("next_attempt_at")? {
+        let scheduled = state.attempts == 0 && is_ahead("deliver_at")?;
+        return Ok(scheduled.then_some(StatusReason::Scheduled));
+    }
+    if state.request.is_none() && is_ahead("parked_until")? {
+        return Ok(Some(StatusReason::Parked));
+    }
+    Ok(is_ahead("permit_at")?.then_some(StatusReason::RateLimited))
 }
 
 /// A whole event, from columns named as in `events` but `event` for its id.

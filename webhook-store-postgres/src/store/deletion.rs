@@ -17,7 +17,8 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::Hold;
 use webhook_core::store::Changed;
 
-use super::{jobs, subscriptions};
+use super::jobs::Part;
+use super::subscriptions;
 use crate::codec::{self, Document, Moment, signed};
 use crate::connection::{begin, commit, rollback};
 use crate::error::Fault;
@@ -56,8 +57,9 @@ pub(super) async fn delete(
     let deleted = Arc::new(Subscription { version: stored.version + 1, ..(*stored).clone() });
     let mut settings = subscriptions::settings(&deleted);
     settings.hold = Some(Hold::Deleted);
-    jobs::set_lane(conn, store, &settings).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    part.set_lane(conn, &settings).await?;
+    part.commit(conn).await?;
     Ok(Changed::Done(deleted))
 }
 
@@ -115,7 +117,8 @@ async fn batch(conn: &mut PgConnection, store: &Inner, from: Uuid, most: u64) ->
         unfinished += u64::from(!codec::flag(&row, "finished")?);
     }
     sqlx::query(sql::CANCEL).bind(&uuids).execute(&mut *conn).await?;
-    jobs::remove(conn, store, &ids).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    part.remove(conn, &ids).await?;
+    part.commit(conn).await?;
     Ok(Step::Cancelled(unfinished))
 }

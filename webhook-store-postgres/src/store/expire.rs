@@ -16,9 +16,10 @@ use webhook_core::lifecycle::{Input, step};
 use webhook_core::retry::RetryPolicy;
 use webhook_core::store::{Expire, Expired, Record, Recorded};
 
+use super::jobs::Part;
 use super::record;
 use crate::codec::{self, micros};
-use crate::connection::{begin, commit};
+use crate::connection::begin;
 use crate::error::Fault;
 use crate::open::Inner;
 use crate::sql;
@@ -77,8 +78,9 @@ async fn batch(conn: &mut PgConnection, store: &Inner, which: Expire, most: u32)
             new_chain: None,
         });
     }
-    let answers = record::apply(conn, store, &records).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    let answers = record::apply(conn, &mut part, &records).await?;
+    part.commit(conn).await?;
     let mut step = Step {
         found: u32::try_from(rows.len()).unwrap_or(u32::MAX),
         ended: Vec::new(),

@@ -19,9 +19,10 @@ use webhook_core::queue::{Enqueued, HandOff, Lease, NewJob};
 use webhook_core::store::{Duplicate, Insert, Inserted, KEY_LIFETIME};
 use webhook_core::time::Timestamp;
 
-use super::{jobs, turns};
+use super::jobs::Part;
+use super::turns;
 use crate::codec::{self, Moment, micros, signed_small};
-use crate::connection::{begin, commit, rollback};
+use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::locks::{self, Lock};
 use crate::open::Inner;
@@ -44,9 +45,10 @@ pub(super) async fn insert(
         begin(conn).await?;
         locks::take_all(conn, store.connector.schema(), &shared, &alone).await?;
         let known = if attempt == 0 { None } else { Some(look(conn, events).await?) };
-        match attempt_with(conn, store, events, hand_off, known.as_ref()).await {
+        let mut part = Part::new(store);
+        match attempt_with(conn, &mut part, events, hand_off, known.as_ref()).await {
             Ok(Some(answers)) => {
-                commit(conn).await?;
+                part.commit(conn).await?;
                 return Ok(answers);
             }
             Ok(None) => {}
@@ -129,7 +131,7 @@ enum Outcome {
 /// Stores what is new. `None` when it turns out, without a look, that something is not.
 async fn attempt_with(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     events: &[Insert],
     hand_off: Option<&HandOff>,
     known: Option<&Known>,
@@ -137,7 +139,7 @@ async fn attempt_with(
     let (mut outcomes, fresh) = decide(events, known);
     if !fresh.is_empty() {
         let Some(now) = put(conn, events, &fresh).await? else { return Ok(None) };
-        take_turns_and_jobs(conn, store, events, &fresh, hand_off, now, &mut outcomes).await?;
+        take_turns_and_jobs(conn, part, events, &fresh, hand_off, now, &mut outcomes).await?;
     }
     let mut answers = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
@@ -371,7 +373,7 @@ impl<'a> Keys<'a> {
 /// Lets those that take turns take their places; the heads and those that take none become jobs.
 async fn take_turns_and_jobs(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     events: &[Insert],
     fresh: &[usize],
     hand_off: Option<&HandOff>,
@@ -382,12 +384,12 @@ async fn take_turns_and_jobs(
     // Whose delivery it is, by its place in the batch.
     let mut place: HashMap<DeliveryId, usize> = HashMap::new();
     let mut new: Vec<NewJob> = Vec::new();
-    let keeps_places = store.own_queue || hand_off.is_some();
+    let is_own = part.is_own();
     for index in fresh {
         let insert = &events[*index];
         let wait = insert.event.deliver_at.map_or(std::time::Duration::ZERO, |at| at.since(now));
         for delivery in &insert.deliveries {
-            if keeps_places || delivery.ordered {
+            if is_own || delivery.ordered {
                 place.insert(delivery.id, *index);
             }
             if delivery.ordered {
@@ -396,7 +398,7 @@ async fn take_turns_and_jobs(
                     subscription: delivery.subscription_id,
                     key: insert.event.ordering_key.as_deref().unwrap_or_default(),
                 });
-            } else if store.own_queue {
+            } else if is_own {
                 new.push(job(delivery.id, delivery.subscription_id, wait));
             }
         }
@@ -411,17 +413,12 @@ async fn take_turns_and_jobs(
         }
     }
     new.extend(heads.iter().map(turns::Head::job));
-    for enqueued in jobs::add(conn, store, &new, hand_off).await? {
-        match enqueued {
-            Enqueued::Leased(lease) => {
-                if let Some(Outcome::Stored { leases, .. }) =
-                    place.get(&lease.id).and_then(|index| outcomes.get_mut(*index))
-                {
-                    leases.push(lease);
-                }
-            }
-            Enqueued::Queued | Enqueued::Present => {}
-            Enqueued::LaneBehind => return Err(Fault::Defect("a subscription has no lane")),
+    for enqueued in part.add(conn, &new, hand_off).await? {
+        if let Enqueued::Leased(lease) = enqueued
+            && let Some(Outcome::Stored { leases, .. }) =
+                place.get(&lease.id).and_then(|index| outcomes.get_mut(*index))
+        {
+            leases.push(lease);
         }
     }
     Ok(())

@@ -192,7 +192,7 @@ impl DeliveryStore for PgStore {
 #[async_trait]
 impl Store for PgStore {
     fn own_queue(&self) -> Option<Arc<dyn JobQueue>> {
-        None
+        self.inner.own_queue.then(|| Arc::new(self.clone()) as Arc<dyn JobQueue>)
     }
 
     async fn ping(&self) -> Result<(), BackendError> {

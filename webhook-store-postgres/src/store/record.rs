@@ -15,13 +15,14 @@ use uuid::Uuid;
 use webhook_core::id::{DeliveryId, LaneId};
 use webhook_core::lifecycle::Next;
 use webhook_core::model::Attempt;
-use webhook_core::queue::{Enqueued, NewJob, Settle, Settled, Verdict};
+use webhook_core::queue::{NewJob, Settle, Settled, Verdict};
 use webhook_core::store::{Record, Recorded};
 use webhook_core::time::Timestamp;
 
-use super::{columns, jobs, turns};
+use super::jobs::Part;
+use super::{columns, turns};
 use crate::codec::{self, wait_until};
-use crate::connection::{begin, commit, rollback};
+use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::open::Inner;
 use crate::sql;
@@ -44,16 +45,18 @@ pub(super) async fn record(
     let mut seen = HashSet::with_capacity(results.len());
     if results.iter().all(|record| seen.insert(record.id) && is_simple(record)) {
         begin(conn).await?;
+        let mut part = Part::new(store);
         let all: Vec<&Record> = results.iter().collect();
-        if let Some(answers) = commit_all(conn, store, &all).await? {
-            commit(conn).await?;
+        if let Some(answers) = all_of(conn, &mut part, &all).await? {
+            part.commit(conn).await?;
             return Ok(answers);
         }
         rollback(conn).await?;
     }
     begin(conn).await?;
-    let answers = apply(conn, store, results).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    let answers = apply(conn, &mut part, results).await?;
+    part.commit(conn).await?;
     Ok(answers)
 }
 
@@ -65,20 +68,20 @@ fn is_simple(record: &Record) -> bool {
         && record.attempts.iter().all(|attempt| attempt.delivery_id == record.id)
 }
 
-/// Commits results for different deliveries, all of them or none.
-async fn commit_all(
+/// Applies results for different deliveries, all of them, or says that they are to be taken back.
+async fn all_of(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     records: &[&Record],
 ) -> Result<Option<Vec<Recorded>>, Fault> {
     let Some(changed) = change(conn, records).await? else { return Ok(None) };
-    follow(conn, store, records, &changed).await
+    follow(conn, part, records, &changed).await
 }
 
 /// Commits results of any kind, as part of the transaction.
 pub(super) async fn apply(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     results: &[Record],
 ) -> Result<Vec<Recorded>, Fault> {
     let mut answers: Vec<Option<Recorded>> = (0..results.len()).map(|_| None).collect();
@@ -88,7 +91,7 @@ pub(super) async fn apply(
         let mut seen = HashSet::with_capacity(left.len());
         let (now, later): (Vec<usize>, Vec<usize>) =
             left.into_iter().partition(|index| seen.insert(results[*index].id));
-        for (index, answer) in batch(conn, store, results, &now).await? {
+        for (index, answer) in batch(conn, part, results, &now).await? {
             answers[index] = Some(answer);
         }
         left = later;
@@ -99,7 +102,7 @@ pub(super) async fn apply(
 /// Commits those of these results, for different deliveries, that are not stale.
 async fn batch(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     results: &[Record],
     indexes: &[usize],
 ) -> Result<Vec<(usize, Recorded)>, Fault> {
@@ -119,7 +122,7 @@ async fn batch(
         record.lease.as_ref().map(|lease| (*index, (record.id, lease.token)))
     };
     let (leased, leases): (Vec<usize>, Vec<_>) = current.iter().filter_map(lease).unzip();
-    let held = jobs::hold(conn, store, &leases).await?;
+    let held = part.hold(conn, &leases).await?;
     let lost: HashSet<usize> =
         leased.into_iter().zip(held).filter(|(_, held)| !held).map(|(index, _)| index).collect();
     stale.extend(&lost);
@@ -140,7 +143,7 @@ async fn batch(
     let changed =
         changed.ok_or(Fault::Defect("a locked delivery changed, or an attempt's number is taken"))?;
     drain(conn, &reopened, &changed).await?;
-    let applied = follow(conn, store, &records, &changed).await?;
+    let applied = follow(conn, part, &records, &changed).await?;
     let applied = applied.ok_or(Fault::Defect("a locked lease was lost"))?;
     answers.extend(current.into_iter().zip(applied));
     Ok(answers)
@@ -210,7 +213,7 @@ pub(super) async fn drain_lanes(conn: &mut PgConnection, mut lanes: Vec<Uuid>) -
 /// Does what follows from the changes: turns and jobs. `None` when a lease is another's.
 async fn follow(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     records: &[&Record],
     changed: &HashMap<DeliveryId, Changed>,
 ) -> Result<Option<Vec<Recorded>>, Fault> {
@@ -220,9 +223,9 @@ async fn follow(
         };
         records.iter().filter(is_it).map(|record| record.id).collect()
     };
-    let moved = turns::change(conn, store.connector.schema(), &ordered(true), &ordered(false)).await?;
-    let strikes = if store.own_queue {
-        let Some(strikes) = move_jobs(conn, store, records, changed, &moved).await? else { return Ok(None) };
+    let moved = turns::change(conn, part.schema(), &ordered(true), &ordered(false)).await?;
+    let strikes = if part.is_own() {
+        let Some(strikes) = move_jobs(conn, part, records, changed, &moved).await? else { return Ok(None) };
         strikes
     } else {
         vec![None; records.len()]
@@ -241,7 +244,7 @@ async fn follow(
 /// when one is another's.
 async fn move_jobs(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     records: &[&Record],
     changed: &HashMap<DeliveryId, Changed>,
     moved: &turns::Moved,
@@ -273,19 +276,18 @@ async fn move_jobs(
             Due::Never | Due::Waiting | Due::In { .. } => {}
         }
     }
+    // A reopened one may lead its line at once.
+    added.retain(|job: &NewJob| moved.heads.iter().all(|head| head.id != job.id));
     added.extend(moved.heads.iter().map(turns::Head::job));
     let mut strikes: HashMap<DeliveryId, u8> = HashMap::with_capacity(settles.len());
-    for (settle, settled) in settles.iter().zip(jobs::settle(conn, store, &settles).await?) {
+    for (settle, settled) in settles.iter().zip(part.settle(conn, &settles).await?) {
         match settled {
             Settled::Settled { strikes: now } => strikes.insert(settle.id, now),
             Settled::Stale => return Ok(None),
         };
     }
-    jobs::remove(conn, store, &over).await?;
-    let behind = jobs::add(conn, store, &added, None).await?;
-    if behind.contains(&Enqueued::LaneBehind) {
-        return Err(Fault::Defect("a subscription has no lane"));
-    }
+    part.remove(conn, &over).await?;
+    part.add(conn, &added, None).await?;
     Ok(Some(records.iter().map(|record| strikes.get(&record.id).copied()).collect()))
 }
 

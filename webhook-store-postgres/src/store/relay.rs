@@ -34,6 +34,11 @@ impl Relay {
         Self { connector, session: Mutex::default() }
     }
 
+    /// Ends the session, and the right with it.
+    pub(crate) async fn close(&self) {
+        self.session.lock().await.take();
+    }
+
     /// The next rows, if this process has or gets the right to relay.
     ///
     /// # Cancel safety

@@ -19,9 +19,10 @@ use webhook_core::store::{
 };
 
 use super::history::replay::{Rest, count, page};
+use super::jobs::Part;
 use super::record;
 use crate::codec::{self, Moment, signed};
-use crate::connection::{begin, commit, rollback};
+use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::open::{Inner, PgStore};
 use crate::sql;
@@ -161,7 +162,8 @@ impl Step<'_> {
             rollback(conn).await?;
             return Ok(ReplayRecorded::Stale);
         }
-        let answers = record::apply(conn, store, self.records).await?;
+        let mut part = Part::new(store);
+        let answers = record::apply(conn, &mut part, self.records).await?;
         let applied = |(record, answer): (&Record, &Recorded)| {
             matches!(answer, Recorded::Applied { .. }).then_some(record.id)
         };
@@ -177,7 +179,7 @@ impl Step<'_> {
         for row in &rows {
             lanes.insert(codec::delivery_id(row, "id")?, codec::subscription_id(row, "subscription")?);
         }
-        commit(conn).await?;
+        part.commit(conn).await?;
         let reopened = applied.into_iter().filter_map(|id| Some((id, *lanes.get(&id)?))).collect();
         Ok(ReplayRecorded::Applied { reopened })
     }

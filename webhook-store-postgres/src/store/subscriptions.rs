@@ -16,9 +16,9 @@ use webhook_core::queue::{Hold, LaneSettings};
 use webhook_core::store::{Changed, Changes, ConfigVersion, Page, PageRequest, Snapshot, SubscriptionFilter};
 use webhook_core::time::Timestamp;
 
-use super::jobs;
+use super::jobs::Part;
 use crate::codec::{self, Document, Moment, signed};
-use crate::connection::{begin, commit, rollback};
+use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::locks::Lock;
 use crate::open::Inner;
@@ -51,8 +51,9 @@ pub(super) async fn create(
         .bind(document.secrets)
         .execute(&mut *conn)
         .await?;
-    jobs::set_lane(conn, store, &settings(&s)).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    part.set_lane(conn, &settings(&s)).await?;
+    part.commit(conn).await?;
     Ok(Arc::new(s))
 }
 
@@ -87,8 +88,9 @@ pub(super) async fn update(
         .bind(document.secrets)
         .execute(&mut *conn)
         .await?;
-    jobs::set_lane(conn, store, &settings(&s)).await?;
-    commit(conn).await?;
+    let mut part = Part::new(store);
+    part.set_lane(conn, &settings(&s)).await?;
+    part.commit(conn).await?;
     Ok(Changed::Done(Arc::new(s)))
 }
 

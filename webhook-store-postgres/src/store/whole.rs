@@ -13,12 +13,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use webhook_core::id::{DeliveryId, EventId};
 use webhook_core::model::Tenant;
-use webhook_core::queue::{Enqueued, NewJob};
+use webhook_core::queue::NewJob;
 use webhook_core::store::{Added, ConfigVersion, EventDelivery, NewDelivery, OfEvent};
 
-use super::{jobs, turns};
+use super::jobs::Part;
+use super::turns;
 use crate::codec::{self, Moment, micros};
-use crate::connection::{begin, commit, rollback};
+use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::locks::{self, Lock};
 use crate::open::Inner;
@@ -53,9 +54,10 @@ pub(super) async fn add(
     config_version: ConfigVersion,
 ) -> Result<Added, Fault> {
     begin(conn).await?;
-    let added = add_to(conn, store, event, deliveries, config_version).await?;
+    let mut part = Part::new(store);
+    let added = add_to(conn, &mut part, event, deliveries, config_version).await?;
     match added {
-        Added::Stored { .. } => commit(conn).await?,
+        Added::Stored { .. } => part.commit(conn).await?,
         Added::Outdated | Added::Gone => rollback(conn).await?,
     }
     Ok(added)
@@ -63,7 +65,7 @@ pub(super) async fn add(
 
 async fn add_to(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     event: EventId,
     deliveries: &[NewDelivery],
     config_version: ConfigVersion,
@@ -76,7 +78,7 @@ async fn add_to(
     let shared = [Lock::configuration(&tenant)];
     let ordered = || deliveries.iter().filter(|delivery| delivery.ordered);
     let alone: Vec<Lock> = ordered().map(|new| Lock::order(&new.subscription_id, &key)).collect();
-    locks::take_all(conn, store.connector.schema(), &shared, &alone).await?;
+    locks::take_all(conn, part.schema(), &shared, &alone).await?;
     let rows = sqlx::query(sql::CONFIGURATIONS).bind(vec![tenant.as_str()]).fetch_all(&mut *conn).await?;
     let version = rows.first().map_or(Ok(0), |row| codec::unsigned(row, "config_version"))?;
     if version != config_version {
@@ -102,13 +104,13 @@ async fn add_to(
         .await?;
     let now = codec::moment(&row, "now")?;
     let wait = deliver_at.map_or(Duration::ZERO, |at| at.since(now));
-    queue(conn, store, &missing, &key, wait).await
+    queue(conn, part, &missing, &key, wait).await
 }
 
 /// Gives those that need not wait their jobs.
 async fn queue(
     conn: &mut PgConnection,
-    store: &Inner,
+    part: &mut Part<'_>,
     new: &[&NewDelivery],
     key: &str,
     wait: Duration,
@@ -131,9 +133,7 @@ async fn queue(
         })
         .collect();
     wanted.extend(heads.iter().map(turns::Head::job));
-    if jobs::add(conn, store, &wanted, None).await?.contains(&Enqueued::LaneBehind) {
-        return Err(Fault::Defect("a subscription has no lane"));
-    }
+    part.add(conn, &wanted, None).await?;
     // An embedder may name a subscription that is deleted; then this is work for its deletion.
     super::record::drain_lanes(conn, new.iter().map(|new| new.subscription_id.as_uuid()).collect()).await?;
     let leads = |id: DeliveryId| heads.iter().any(|head| head.id == id);

@@ -17,9 +17,13 @@ use crate::sql::waiting;
 const COLUMNS: &str = concat!(
     "d.*, ",
     waiting!(),
-    " AS waiting, e.event_type, e.tenant, e.deliver_at, s.status AS subscription_status, clock() AS now"
+    " AS waiting, e.event_type, e.tenant, e.deliver_at, s.status AS subscription_status, l.parked_until,
+    CASE WHEN l.gap IS NOT NULL THEN l.permit_at END AS permit_at, clock() AS now,
+    EXISTS (SELECT 1 FROM jobs w WHERE w.id = d.id AND w.until IS NOT NULL) AS leased"
 );
-const WITH: &str = "JOIN events e ON e.id = d.event LEFT JOIN subscriptions s ON s.id = d.subscription";
+/// Lanes and jobs of another queue are not known here.
+const WITH: &str = "JOIN events e ON e.id = d.event LEFT JOIN subscriptions s ON s.id = d.subscription
+    LEFT JOIN lanes l ON l.id = d.subscription";
 
 pub(super) async fn list(
     conn: &mut PgConnection,
