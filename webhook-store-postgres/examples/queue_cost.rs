@@ -52,7 +52,13 @@ async fn main() -> Result<(), Error> {
 /// Lanes without strikes. Proving so many by attempts would take longer than the measurement.
 async fn good_lanes(store: &PgStore, admin: &mut PgConnection, count: usize) -> Result<Vec<LaneId>, Error> {
     let settings: Vec<LaneSettings> = (0..count)
-        .map(|_| LaneSettings { lane: LaneId::new(), version: 1, max_in_flight: None, rate: None, hold: None })
+        .map(|_| LaneSettings {
+            lane: LaneId::new(),
+            version: 1,
+            max_in_flight: None,
+            rate: None,
+            hold: None,
+        })
         .collect();
     for page in settings.chunks(1000) {
         store.lanes(page).await?;
@@ -63,7 +69,12 @@ async fn good_lanes(store: &PgStore, admin: &mut PgConnection, count: usize) -> 
     Ok(settings.into_iter().map(|one| one.lane).collect())
 }
 
-async fn measure(store: &PgStore, lanes: &[LaneId], batch: usize, rounds: usize) -> Result<[Spent; 5], Error> {
+async fn measure(
+    store: &PgStore,
+    lanes: &[LaneId],
+    batch: usize,
+    rounds: usize,
+) -> Result<[Spent; 5], Error> {
     let mut spent = [Spent::default(); 5];
     let mut next = 0;
     let mut fresh = || {
@@ -138,7 +149,10 @@ struct Spent {
 }
 
 impl Spent {
-    async fn of<T>(&mut self, call: impl Future<Output = Result<T, webhook_core::error::BackendError>>) -> Result<T, Error> {
+    async fn of<T>(
+        &mut self,
+        call: impl Future<Output = Result<T, webhook_core::error::BackendError>>,
+    ) -> Result<T, Error> {
         let (server, here, started) = (server_cpu(), own_cpu(), Instant::now());
         let answer = call.await?;
         self.wall += started.elapsed();

@@ -90,6 +90,7 @@ fn classify(error: &sqlx::Error) -> (BackendErrorKind, &'static str) {
         sqlx::Error::Io(_) => {
             return (Kind::Unavailable, "the server cannot be reached or closed the connection");
         }
+        sqlx::Error::PoolClosed => return (Kind::Unavailable, "the store is closed"),
         sqlx::Error::Tls(_) => {
             return (Kind::Misconfigured, "no TLS session with the server: check sslmode and certificates");
         }

@@ -16,3 +16,10 @@ pub use config::PgOptions;
 pub use migrate::{MIGRATIONS, Migration};
 pub use open::PgStore;
 pub use sqlx;
+
+// The tests' server is made for tests of the crate from outside; those inside use it too.
+#[cfg(test)]
+extern crate self as webhook_store_postgres;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

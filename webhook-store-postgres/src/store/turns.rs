@@ -60,7 +60,7 @@ pub(super) async fn take_places(conn: &mut PgConnection, line: &[Waiting<'_>]) -
 pub(super) struct Moved {
     /// Those whose turn has come by it.
     pub(super) heads: Vec<Head>,
-    /// Those of the reopened ones that must wait.
+    /// Those of the unfinished ones whose turn it is not.
     pub(super) waiting: Vec<DeliveryId>,
 }
 
@@ -86,15 +86,16 @@ pub(super) async fn change(
     if !ended.is_empty() {
         sqlx::query(sql::END_TURNS).bind(uuids(ended)).execute(&mut *conn).await?;
     }
-    let mut waiting = Vec::new();
     if !unfinished.is_empty() {
-        let rows = sqlx::query(sql::REOPEN_TURNS).bind(uuids(unfinished)).fetch_all(&mut *conn).await?;
-        for row in &rows {
-            waiting.push(codec::delivery_id(row, "id")?);
-        }
+        sqlx::query(sql::REOPEN_TURNS).bind(uuids(unfinished)).execute(&mut *conn).await?;
     }
     let heads = promote(conn, keys).await?;
-    waiting.retain(|id| heads.iter().all(|head| head.id != *id));
+    let mut waiting = Vec::new();
+    if !unfinished.is_empty() {
+        for row in sqlx::query(sql::WHO_WAITS).bind(uuids(unfinished)).fetch_all(conn).await? {
+            waiting.push(codec::delivery_id(&row, "id")?);
+        }
+    }
     Ok(Moved { heads, waiting })
 }
 

@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "each test program includes it as a module")]
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+pub mod desk;
+
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
