@@ -67,7 +67,9 @@ impl Cluster {
         let duplicates = publishers.against(&self.receiver);
         assert!(duplicates <= outages * WORKERS * CONCURRENCY, "{duplicates} sent again");
         let path = "/api/v1/deliveries?status=exhausted,cancelled&limit=1";
-        assert_eq!(self.apis[1].get(path).await.unwrap().json()["data"], json!([]), "dead letters");
+        let dead =
+            eventually("a list", async || self.apis[1].get(path).await.filter(|answer| answer.status == 200));
+        assert_eq!(dead.await.json()["data"], json!([]), "dead letters");
         duplicates
     }
 }

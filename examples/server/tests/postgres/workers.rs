@@ -11,8 +11,10 @@ use crate::support::publishers::{Publishers, finish};
 use crate::support::receiver::Receiver;
 use crate::{CONCURRENCY, database, node};
 
-const EVENTS: usize = 2_500;
+const EVENTS: usize = 1_500;
 const KILLS: usize = 5;
+/// Less than two workers can have on the wire.
+const UNDER_WAY: usize = 48;
 const LEASE: Duration = Duration::from_secs(2);
 
 /// Promises 2, 7 and 8: what a killed worker held is taken over when its lease ends, nothing is lost, and what arrives
@@ -30,7 +32,8 @@ async fn workers_that_are_killed_again_and_again_lose_nothing() {
     for worker in &mut workers {
         worker.url();
     }
-    let publishers = Publishers::new(EVENTS);
+    // No backlog, so that what a killed worker held waits for nothing but its lease.
+    let publishers = Publishers::new(EVENTS).at_the_pace_of(&receiver, UNDER_WAY);
     let tasks = publishers.start(&api);
 
     let mut killed = Vec::new();
@@ -52,8 +55,8 @@ async fn workers_that_are_killed_again_and_again_lose_nothing() {
     assert!(duplicates > 0, "nobody was killed in the middle of anything");
     let takeover = longest_takeover(&receiver, &killed);
     println!(
-        "kill -9 of {KILLS} workers under load: 0 of {EVENTS} lost, {duplicates} sent again (at most {}), taken over \
-         at the latest {takeover:?} after the kill, with a lease of {LEASE:?}",
+        "kill -9 of {KILLS} workers under load: 0 of {EVENTS} lost, {duplicates} sent again (of {} at most), the last \
+         of them {takeover:?} after its worker's end, with a lease of {LEASE:?}",
         KILLS * CONCURRENCY
     );
     assert!(takeover < 5 * (LEASE + Duration::from_secs(1)), "{takeover:?}");
@@ -62,15 +65,17 @@ async fn workers_that_are_killed_again_and_again_lose_nothing() {
     assert_eq!(failed["data"], json!([]), "nothing failed, some may be unknown");
 }
 
-/// The longest time from a kill to a repeat of what was on the wire.
+/// The longest time from a kill to the second request of what was on the wire. A third one, after two kills, also waits
+/// out what promise 7 says.
 fn longest_takeover(receiver: &Receiver, killed: &[Instant]) -> Duration {
-    let mut first: HashMap<String, Instant> = HashMap::new();
-    let mut longest = Duration::ZERO;
+    let mut arrivals: HashMap<String, Vec<Instant>> = HashMap::new();
     for got in receiver.got() {
-        let id = got.header("webhook-id").to_owned();
-        let Some(sent) = first.insert(id, got.at) else { continue };
-        let kill = killed.iter().find(|kill| **kill >= sent).expect("no repeat without a kill");
-        longest = longest.max(got.at.duration_since(*kill));
+        arrivals.entry(got.header("webhook-id").to_owned()).or_default().push(got.at);
     }
-    longest
+    let repeated = arrivals.values().filter_map(|at| Some((at.first()?, at.get(1)?)));
+    let takeovers = repeated.map(|(first, second)| {
+        let kill = killed.iter().find(|kill| *kill >= first).expect("no repeat without a kill");
+        second.duration_since(*kill)
+    });
+    takeovers.max().unwrap_or_default()
 }

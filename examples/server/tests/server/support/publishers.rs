@@ -21,9 +21,11 @@ pub(crate) struct Publishers {
     events: usize,
     to_do: Arc<Mutex<Vec<usize>>>,
     acknowledged: Arc<Mutex<HashMap<String, usize>>>,
-    /// When a node said no, and when one said yes again.
+    /// When a node said no.
     refused: Arc<Mutex<Vec<Instant>>>,
     last: Arc<Mutex<Option<Instant>>>,
+    /// Publishes only while fewer than so many acknowledged ones have not arrived there.
+    pace: Option<(Receiver, usize)>,
 }
 
 impl Publishers {
@@ -34,7 +36,14 @@ impl Publishers {
             acknowledged: Arc::default(),
             refused: Arc::default(),
             last: Arc::default(),
+            pace: None,
         }
+    }
+
+    /// Publishes no faster than deliveries arrive: at most so many acknowledged events are under way.
+    pub(crate) fn at_the_pace_of(mut self, receiver: &Receiver, under_way: usize) -> Self {
+        self.pace = Some((receiver.clone(), under_way));
+        self
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
@@ -57,7 +66,7 @@ impl Publishers {
         for _ in 0..PUBLISHERS {
             let (this, api) = (self.clone(), api.clone());
             tasks.spawn(async move {
-                while let Some(n) = this.take() {
+                while let Some(n) = this.take().await {
                     let Some(id) = api.publish_once(&key(n), "order.created", &json!(n)).await else {
                         return this.to_do.lock().unwrap().push(n);
                     };
@@ -79,7 +88,7 @@ impl Publishers {
             let (this, servers) = (self.clone(), servers.to_vec());
             tasks.spawn(async move {
                 let mut turn = servers.iter().cycle().skip(number);
-                while let Some(n) = this.take() {
+                while let Some(n) = this.take().await {
                     while let Some(api) = turn.next() {
                         let key = [("idempotency-key", key(n))];
                         let key = key.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -103,7 +112,14 @@ impl Publishers {
         tasks
     }
 
-    fn take(&self) -> Option<usize> {
+    async fn take(&self) -> Option<usize> {
+        if let Some((receiver, under_way)) = &self.pace {
+            let end = Instant::now() + super::DEADLINE;
+            while self.acknowledged() >= receiver.distinct() + under_way {
+                assert!(Instant::now() < end, "deliveries do not keep up");
+                tokio::time::sleep(Duration::from_millis(5)).await; // verify: allow(sleep): a poll with a deadline
+            }
+        }
         self.to_do.lock().unwrap().pop()
     }
 
