@@ -13,6 +13,8 @@ use crate::{CONCURRENCY, database, node};
 
 const EVENTS: usize = 1_500;
 const KILLS: usize = 5;
+/// What a worker holds that is killed once.
+const HELD: usize = CONCURRENCY / 4;
 /// Less than two workers can have on the wire.
 const UNDER_WAY: usize = 48;
 const LEASE: Duration = Duration::from_secs(2);
@@ -65,8 +67,47 @@ async fn workers_that_are_killed_again_and_again_lose_nothing() {
     assert_eq!(failed["data"], json!([]), "nothing failed, some may be unknown");
 }
 
-/// The longest time from a kill to the second request of what was on the wire. A third one, after two kills, also waits
-/// out what promise 7 says.
+/// Promises 2 and 3: another worker takes over when the lease has ended, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_held_is_taken_over_when_its_lease_ends() {
+    let Some(url) = database("takeover").await else { return };
+    let mut api_node = node(&url, "api", &[]);
+    let api = Api::new(api_node.url());
+    let slow = Receiver::start(Duration::from_millis(900)).await;
+    // One for each of eight: a new subscription gets few at once, and all new ones a quarter of a worker's slots.
+    for _ in 0..HELD {
+        api.subscribe(&slow.url, &[]).await;
+    }
+    let mut longest = Duration::ZERO;
+    let mut victim = node(&url, "worker", &["--lease=2s"]);
+    victim.url();
+    for round in 1..=3 {
+        let before = slow.count();
+        api.publish("a", &json!(round)).await.expect("acknowledged");
+        eventually("all are on the wire", async || (slow.count() == before + HELD).then_some(())).await;
+        let mut other = node(&url, "worker", &["--lease=2s"]);
+        victim.kill();
+        let kill = Instant::now();
+        other.url();
+        eventually("all are on the wire again", async || (slow.count() == before + 2 * HELD).then_some(()))
+            .await;
+        let repeats = slow.got().split_off(before + HELD);
+        let times: Vec<_> = repeats.iter().map(|got| got.at.duration_since(kill)).collect();
+        // A live worker renews its lease when half of it is left at the latest.
+        assert!(
+            times.iter().all(|time| *time > LEASE / 4),
+            "round {round}: before the lease ended: {times:?}"
+        );
+        longest = longest.max(times.into_iter().max().unwrap_or_default());
+        api.all_finished().await;
+        victim = other;
+    }
+    println!("taken over at the latest {longest:?} after the kill, with a lease of {LEASE:?}");
+    assert!(longest < 5 * (LEASE + Duration::from_secs(1)), "{longest:?}");
+}
+
+/// The longest time from a kill to the second request of what was on the wire. It may be more than one lease: who takes
+/// over may be killed before it has sent anything.
 fn longest_takeover(receiver: &Receiver, killed: &[Instant]) -> Duration {
     let mut arrivals: HashMap<String, Vec<Instant>> = HashMap::new();
     for got in receiver.got() {
