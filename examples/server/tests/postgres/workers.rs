@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::api::Api;
@@ -104,6 +105,47 @@ async fn what_a_killed_worker_held_is_taken_over_when_its_lease_ends() {
     }
     println!("taken over at the latest {longest:?} after the kill, with a lease of {LEASE:?}");
     assert!(longest < 5 * (LEASE + Duration::from_secs(1)), "{longest:?}");
+}
+
+/// Promises 5 and 7: a worker that stood still for two leases comes back to deliveries that others have finished. What it
+/// brings changes none of them, and has its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_undoes_nothing_and_its_results_have_their_rows() {
+    let Some(url) = database("frozen worker").await else { return };
+    let mut api_node = node(&url, "api", &[]);
+    let api = Api::new(api_node.url());
+    let slow = Receiver::start(Duration::from_millis(900)).await;
+    for _ in 0..HELD {
+        api.subscribe(&slow.url, &[]).await;
+    }
+    let mut frozen = node(&url, "worker", &["--lease=2s"]);
+    frozen.url();
+    api.publish("a", &json!(1)).await.expect("acknowledged");
+    eventually("all are on the wire", async || (slow.count() == HELD).then_some(())).await;
+    frozen.signal(Signal::STOP);
+    let thaw = tokio::time::sleep(2 * LEASE); // verify: allow(sleep): the length of the fault
+    let mut other = node(&url, "worker", &["--lease=2s"]);
+    other.url();
+    tokio::join!(api.all_finished(), thaw);
+    assert_eq!(slow.count(), 2 * HELD, "each was sent again, once");
+    let before = api.get("/api/v1/deliveries?status=succeeded").await.unwrap().json();
+    assert_eq!(before["data"].as_array().unwrap().len(), HELD);
+    let unknown = api.get("/api/v1/attempts?outcome=unknown").await.unwrap().json();
+    assert_eq!(unknown["data"].as_array().unwrap().len(), HELD, "what became of the first is not known yet");
+
+    frozen.signal(Signal::CONT);
+    eventually("the late results have their rows", async || {
+        let attempts = api.get("/api/v1/attempts?outcome=succeeded").await?.json();
+        (attempts["data"].as_array()?.len() == 2 * HELD).then_some(())
+    })
+    .await;
+    let all = api.get("/api/v1/attempts").await.unwrap().json();
+    assert_eq!(all["data"].as_array().unwrap().len(), 2 * HELD, "in place of the unknown ones");
+    let after = api.get("/api/v1/deliveries?status=succeeded").await.unwrap().json();
+    assert_eq!(before, after, "no delivery was touched");
+    frozen.signal(Signal::TERM);
+    assert_eq!(frozen.ended().code(), Some(0), "{:#?}", frozen.stderr());
+    assert_eq!(slow.count(), 2 * HELD, "and nothing was sent once more");
 }
 
 /// The longest time from a kill to the second request of what was on the wire. It may be more than one lease: who takes
