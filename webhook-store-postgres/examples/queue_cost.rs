@@ -23,7 +23,7 @@ type Error = Box<dyn std::error::Error>;
 const LIMIT: u32 = 1_000_000;
 const LEASE: Duration = Duration::from_secs(60);
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("the server's URL is missing")?;
@@ -40,6 +40,7 @@ async fn main() -> Result<(), Error> {
             let rounds = (jobs / batch).clamp(10, 4_000);
             let warm = (rounds / 5).max(3);
             measure(&store, &lanes, batch, warm).await?;
+            find_servers(&mut admin).await?;
             let spent = measure(&store, &lanes, batch, rounds).await?;
             let cells: Vec<String> = spent.iter().map(|spent| spent.per(rounds * batch)).collect();
             println!("| {} | {batch} | {} |", lanes.len(), cells.join(" | "));
@@ -172,33 +173,24 @@ impl Spent {
     }
 }
 
-/// Nanoseconds on a CPU of the processes that serve the engine's connections: see `schedstat` in proc(5).
-fn server_cpu() -> u64 {
-    thread_local! {
-        static BACKENDS: std::cell::RefCell<(usize, Vec<String>)> = const { std::cell::RefCell::new((0, Vec::new())) };
-    }
-    BACKENDS.with_borrow_mut(|(age, paths)| {
-        if *age % 1_000 == 0 {
-            *paths = backends();
-        }
-        *age += 1;
-        paths.iter().filter_map(|path| first_number(path)).sum()
-    })
+thread_local! {
+    /// Where the processes that serve the store tell their time.
+    static SERVERS: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-fn backends() -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let is_backend = |path: &std::path::Path| {
-        std::fs::read(path.join("cmdline")).is_ok_and(|line| {
-            let line = String::from_utf8_lossy(&line);
-            line.starts_with("postgres: ") && (line.contains('(') || line.contains("idle"))
-        })
-    };
-    processes
-        .map(|entry| entry.path())
-        .filter(|path| is_backend(path))
-        .map(|path| path.join("schedstat").to_string_lossy().into_owned())
-        .collect()
+/// Learns which processes serve the store; all its connections are open.
+async fn find_servers(admin: &mut PgConnection) -> Result<(), Error> {
+    let pids: Vec<i32> =
+        sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'webhooks' AND datname = current_database()")
+            .fetch_all(admin)
+            .await?;
+    SERVERS.set(pids.iter().map(|pid| format!("/proc/{pid}/schedstat")).collect());
+    Ok(())
+}
+
+/// Nanoseconds on a CPU of the processes that serve the store: see `schedstat` in proc(5).
+fn server_cpu() -> u64 {
+    SERVERS.with_borrow(|paths| paths.iter().filter_map(|path| first_number(path)).sum())
 }
 
 fn own_cpu() -> u64 {

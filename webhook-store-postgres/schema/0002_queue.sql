@@ -11,8 +11,9 @@
 -- Adding a job locks no lane: it leaves a row in `wakes`, which the next claim folds in. A lane's row is only
 -- looked at after it was locked by a statement before: one that locked and looked would see the past.
 --
--- Every statement on `jobs` names one table and finds its rows by `id = ANY (array)`: a join that was planned
--- while the table was empty reads all of it for ever.
+-- Every statement on `jobs` names one table. One that finds its rows by `id = ANY (array)` compares `until` in a
+-- way that fits none of the partial indexes. Else a plan that was made while the table was empty, and is kept,
+-- may begin with the other table, or go through all of the wrong index, for ever.
 
 CREATE TABLE lanes (
     id uuid PRIMARY KEY,
@@ -167,14 +168,14 @@ BEGIN
     IF present IS NOT NULL THEN
         WITH earlier AS (
             UPDATE jobs SET due = coalesce(_due[array_position(_ids, id)], t)
-            WHERE id = ANY (present) AND until IS NULL AND due > coalesce(_due[array_position(_ids, id)], t)
+            WHERE id = ANY (present) AND coalesce(until, '-infinity') = '-infinity' AND due > coalesce(_due[array_position(_ids, id)], t)
                 AND outcomes[array_position(_ids, id)] = 3
             RETURNING lane, due)
         INSERT INTO wakes (lane, due) SELECT e.lane, min(e.due) FROM earlier e GROUP BY e.lane;
         -- Should a lane have lost sight of a job, whoever offers the job again puts it right.
         INSERT INTO wakes (lane, due)
         SELECT p.lane, p.due FROM (SELECT j.lane, min(j.due) AS due FROM jobs j
-                                   WHERE j.id = ANY (present) AND j.until IS NULL GROUP BY j.lane) p
+                                   WHERE j.id = ANY (present) AND coalesce(j.until, '-infinity') = '-infinity' GROUP BY j.lane) p
         WHERE (SELECT l.next_due FROM lanes l WHERE l.id = p.lane) > p.due;
     END IF;
 END $$;
@@ -215,20 +216,23 @@ BEGIN
 END $$;
 
 -- Leases due jobs, lanes in turn. `_own` says how many uncounted jobs this process has in flight in
--- `_own_lanes`; as it may take fresh ones while this runs, each side keeps to half of what such a lane has free.
+-- `_own_lanes`; as it may take fresh ones while this runs, each side keeps to half of what such a lane has free,
+-- unless the lane had jobs waiting before and has more than it can give: then nothing is handed off from it.
+-- `more` says that a lane kept back its half.
 -- `_avoid` are lanes to be left alone. The marks `_from` are what the claim before told of, or the least there
 -- is to look at everything: the last wake, the time, and since when the first lane has been ready, if known.
 CREATE FUNCTION queue_claim(
     _id uuid, _lease bigint, _all int, _doubtful int, _dead int, _default int, _avoid uuid[],
     _own_lanes uuid[], _own int[], _wakes_from bigint, _leases_from timestamptz, _ready_from timestamptz,
     OUT ids uuid[], OUT lane_ids uuid[], OUT classes smallint[], OUT marks bigint[], OUT versions bigint[],
-    OUT counts boolean[], OUT unsettled bytea[], OUT seen bigint, OUT at timestamptz, OUT low timestamptz
+    OUT counts boolean[], OUT unsettled bytea[], OUT seen bigint, OUT at timestamptz, OUT low timestamptz,
+    OUT more boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    t timestamptz := clock();
+    t timestamptz := clock(); start timestamptz := t; kept boolean;
     want int := _all; room int := least(_all, _doubtful); dead int := least(_all, _doubtful, _dead);
-    rounds int := 0; k int; n0 int; n1 int; n2 int; first timestamptz; m int; one uuid;
-    ls uuid[]; fs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[];
+    rounds int := 0; k int; n1 int; n2 int; first timestamptz; m int; one uuid;
+    ls uuid[]; fs int[]; gs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[]; fresh boolean[];
     take uuid[]; nds timestamptz[]; got_lanes uuid[]; got int[];
     i uuid[]; l uuid[]; x bytea[];
 BEGIN
@@ -239,76 +243,73 @@ BEGIN
         rounds := rounds + 1;
         -- A quarter as many lanes as jobs at first, so that a lane gives several in one turn.
         k := CASE WHEN rounds = 1 THEN greatest(1, want / 4) ELSE want END;
-        -- Which classes have their turn.
-        SELECT count(*) FILTER (WHERE c.class = 0), count(*) FILTER (WHERE c.class = 1),
-               count(*) FILTER (WHERE c.class = 2), min(c.ready_at)
-        INTO n0, n1, n2, first
-        FROM ((SELECT class, ready_at, turn FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT k)
-              UNION ALL
-              (SELECT class, ready_at, turn FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, room))
-              UNION ALL
-              (SELECT class, ready_at, turn FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                   AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, dead))
-              ORDER BY ready_at, turn LIMIT k) c;
-        IF rounds = 1 AND dead > 0 AND _avoid = '{}' THEN
-            low := coalesce(first, t);
-        END IF;
-        EXIT WHEN first IS NULL;
-        n1 := least(n1, room);
-        n2 := least(n2, room - n1);
-        -- Lock them; what others have locked is theirs.
+        -- Lock the first of each class, and take the first of them all; what others have locked is theirs.
         WITH a AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n0 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT k FOR UPDATE SKIP LOCKED),
         b AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n1 FOR UPDATE SKIP LOCKED),
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, room) FOR UPDATE SKIP LOCKED),
         c AS MATERIALIZED (
             SELECT * FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from
-                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT n2 FOR UPDATE SKIP LOCKED)
+                AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT least(k, dead) FOR UPDATE SKIP LOCKED)
         SELECT array_agg(y.id), array_agg(y.next_due), array_agg(y.class), array_agg(y.mark), array_agg(y.version),
             array_agg(y.counted), array_agg(CASE WHEN y.parked_until > t THEN '-infinity' ELSE t END),
             array_agg(CASE WHEN y.gap IS NOT NULL THEN least(1, y.f) WHEN y.counted THEN y.f
-                           ELSE (y.f + 1) / 2 - coalesce(got[array_position(got_lanes, y.id)], 0) END)
-        INTO ls, hs, ks, ms, vs, us, bs, fs
+                           ELSE y.f - coalesce(got[array_position(got_lanes, y.id)], 0) END),
+            -- What it gives when nothing may be left behind.
+            array_agg(CASE WHEN y.counted THEN y.f
+                           ELSE (y.f + 1) / 2 - coalesce(got[array_position(got_lanes, y.id)], 0) END),
+            array_agg(NOT y.counted AND y.turn_at >= start), min(y.ready_at), count(*) FILTER (WHERE y.class > 0), count(*) FILTER (WHERE y.class = 2)
+        INTO ls, hs, ks, ms, vs, us, bs, fs, gs, fresh, first, n1, n2
         FROM (SELECT z.*, greatest(1, coalesce(z.own_limit, _default) >> z.strikes) - z.in_flight
                      - coalesce(_own[array_position(_own_lanes, z.id)], 0) AS f
-              FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) z) y;
+              FROM (SELECT x.*, count(*) FILTER (WHERE x.class > 0)
+                               OVER (ORDER BY x.ready_at, x.turn ROWS UNBOUNDED PRECEDING) AS nth
+                    FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) x
+                    ORDER BY x.ready_at, x.turn LIMIT k) z
+              WHERE z.class = 0 OR z.nth <= room) y;
+        IF rounds = 1 AND dead > 0 AND _avoid = '{}' THEN
+            low := coalesce(first, t);
+        END IF;
         IF ls IS NULL AND rounds = 1 AND seen = 0 THEN
-            -- Others have them all: stand in line for one, which is named first and then locked by its name.
-            SELECT id INTO one FROM lanes WHERE class = CASE WHEN n0 > 0 THEN 0 WHEN n1 > 0 THEN 1 ELSE 2 END
-                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid) ORDER BY ready_at, turn LIMIT 1;
+            -- Others may have them all: stand in line for one, which is named first and then locked by its name.
+            SELECT id INTO one FROM lanes WHERE class <= CASE WHEN dead > 0 THEN 2 WHEN room > 0 THEN 1 ELSE 0 END
+                AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid)
+            ORDER BY class, ready_at, turn LIMIT 1;
+            EXIT WHEN one IS NULL;
             PERFORM 1 FROM lanes WHERE id = one FOR UPDATE;
             t := clock();
+            low := NULL;
             CONTINUE;
         END IF;
         EXIT WHEN ls IS NULL;
 
         m := cardinality(ls);
-        SELECT count(*) FILTER (WHERE c > 0), count(*) FILTER (WHERE c = 2) INTO n1, n2 FROM unnest(ks) c;
         -- One job more than a lane gives is read: it is the lane's next.
         WITH p AS MATERIALIZED (
-            SELECT u.o, j.id, j.due, (j.n <= u.q AND j.due <= u.b) AS take
-            FROM (SELECT v.o, v.l, v.h, v.b, greatest(0, least(v.f, want / m + (v.o <= want % m)::int,
+            SELECT u.o, j.id, j.due, j.n <= u.q AND j.due <= u.b AS fits,
+                j.n <= CASE WHEN j.due_now > u.q AND NOT u.r THEN u.q ELSE least(u.q, u.g) END AND j.due <= u.b AS take
+            FROM (SELECT v.o, v.l, v.h, v.b, v.g, v.r, greatest(0, least(v.f, want / m + (v.o <= want % m)::int,
                         CASE WHEN v.k > 0 THEN room / nullif(n1, 0) END,
                         CASE WHEN v.k = 2 THEN greatest(1, dead / nullif(n2, 0)) END)) AS q
-                  FROM unnest(ls, fs, hs, bs, ks) WITH ORDINALITY v(l, f, h, b, k, o)) u
+                  FROM unnest(ls, fs, gs, fresh, hs, bs, ks) WITH ORDINALITY v(l, f, g, r, h, b, k, o)) u
             CROSS JOIN LATERAL (
-                SELECT w.id, w.due, row_number() OVER () AS n
+                SELECT w.id, w.due, row_number() OVER () AS n, count(*) FILTER (WHERE w.due <= u.b) OVER () AS due_now
                 FROM (SELECT id, due FROM jobs WHERE lane = u.l AND until IS NULL AND due >= u.h
                       ORDER BY due LIMIT u.q + 1) w) j)
-        SELECT (SELECT array_agg(p.id) FROM p WHERE p.take), array_agg(s.due)
-        INTO take, nds
+        SELECT (SELECT array_agg(p.id) FROM p WHERE p.take), array_agg(s.due),
+            (SELECT bool_or(p.fits AND NOT p.take) FROM p)
+        INTO take, nds, kept
         FROM (SELECT coalesce((SELECT min(p.due) FROM p WHERE p.o = o.o AND NOT p.take), 'infinity') AS due
               FROM generate_series(1, m) o(o) ORDER BY o.o) s;
+        more := coalesce(more OR kept, kept, more);
         WITH up AS (
             UPDATE jobs SET until = t + _lease * interval '1 microsecond', token = _id,
                 counted = us[array_position(ls, lane)],
                 unsettled = CASE WHEN token IS NULL THEN jobs.unsettled
                                  ELSE coalesce(jobs.unsettled, '') || uuid_send(token) END
-            WHERE id = ANY (take) AND until IS NULL
+            WHERE id = ANY (take) AND coalesce(until, '-infinity') = '-infinity'
             RETURNING id, lane, jobs.unsettled),
         n AS (SELECT up.lane, count(*)::int AS n FROM up GROUP BY up.lane),
         b AS (
@@ -366,7 +367,7 @@ BEGIN
     INTO done, back FROM unnest(_ids, _verdicts) u(id, v);
     IF done IS NOT NULL THEN
         WITH d AS (
-            DELETE FROM jobs WHERE id = ANY (done) AND until IS NOT NULL
+            DELETE FROM jobs WHERE id = ANY (done) AND coalesce(until, '-infinity') > '-infinity'
                 AND token = _tokens[array_position(_ids, id)]
             RETURNING array_position(_ids, id) AS o, lane, counted)
         SELECT array_agg(d.o), array_agg(d.lane), array_agg(d.counted), array_agg('infinity'::timestamptz)
@@ -378,7 +379,7 @@ BEGIN
                 unsettled = CASE WHEN _verdicts[array_position(_ids, id)] = 2 THEN unsettled END,
                 due = CASE WHEN _verdicts[array_position(_ids, id)] = 1
                            THEN coalesce(_dues[array_position(_ids, id)], t) ELSE least(due, t) END
-            WHERE id = ANY (back) AND until IS NOT NULL AND token = _tokens[array_position(_ids, id)]
+            WHERE id = ANY (back) AND coalesce(until, '-infinity') > '-infinity' AND token = _tokens[array_position(_ids, id)]
             RETURNING array_position(_ids, id) AS o, lane, counted, due)
         SELECT array_agg(r.o), array_agg(r.lane), array_agg(r.counted), array_agg(r.due)
         INTO o2, l2, c2, d2 FROM r;
@@ -387,7 +388,7 @@ BEGIN
     IF coalesce(cardinality(os), 0) < cardinality(_ids) THEN
         -- Leases that ran out and that nobody has taken since are good. Their jobs are pending.
         SELECT array_agg(j.id), array_agg(j.lane) INTO late, late_lanes
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
     END IF;
 
     SELECT array_agg(l.id), array_agg(l.strikes), array_agg(l.strikes > 0 OR l.slow)
@@ -403,7 +404,7 @@ BEGIN
         FROM (SELECT * FROM lanes WHERE id = ANY (touched) ORDER BY id FOR UPDATE) l;
         IF late IS NOT NULL THEN
             WITH d AS (
-                DELETE FROM jobs WHERE id = ANY (late) AND until IS NULL AND token = _tokens[array_position(_ids, id)]
+                DELETE FROM jobs WHERE id = ANY (late) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)]
                     AND _verdicts[array_position(_ids, id)] = 0
                 RETURNING array_position(_ids, id) AS o, lane, 'infinity'::timestamptz AS due),
             r AS (
@@ -411,7 +412,7 @@ BEGIN
                     unsettled = CASE WHEN _verdicts[array_position(_ids, id)] = 2 THEN unsettled END,
                     due = CASE WHEN _verdicts[array_position(_ids, id)] = 1
                                THEN coalesce(_dues[array_position(_ids, id)], t) ELSE least(due, t) END
-                WHERE id = ANY (late) AND until IS NULL AND token = _tokens[array_position(_ids, id)]
+                WHERE id = ANY (late) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)]
                     AND _verdicts[array_position(_ids, id)] > 0
                 RETURNING array_position(_ids, id), lane, due),
             x AS (SELECT * FROM d UNION ALL SELECT * FROM r)
@@ -483,15 +484,15 @@ DECLARE
     held uuid[]; late uuid[]; ls uuid[];
 BEGIN
     WITH u AS (UPDATE jobs SET until = t + _lease * interval '1 microsecond'
-               WHERE id = ANY (_ids) AND until IS NOT NULL AND token = _tokens[array_position(_ids, id)] RETURNING id)
+               WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity' AND token = _tokens[array_position(_ids, id)] RETURNING id)
     SELECT array_agg(u.id) INTO held FROM u;
     IF coalesce(cardinality(held), 0) < cardinality(_ids) THEN
         SELECT array_agg(DISTINCT j.lane) INTO ls
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
         IF ls IS NOT NULL THEN
             PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
             WITH u AS (UPDATE jobs SET until = t + _lease * interval '1 microsecond', counted = false
-                       WHERE id = ANY (_ids) AND until IS NULL AND token = _tokens[array_position(_ids, id)] RETURNING id)
+                       WHERE id = ANY (_ids) AND coalesce(until, '-infinity') = '-infinity' AND token = _tokens[array_position(_ids, id)] RETURNING id)
             SELECT array_agg(u.id) INTO late FROM u;
             held := held || late;
         END IF;
@@ -504,14 +505,14 @@ CREATE FUNCTION queue_hold(_ids uuid[], _tokens uuid[]) RETURNS boolean[] LANGUA
 DECLARE
     held uuid[]; late uuid[]; ls uuid[];
 BEGIN
-    held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NOT NULL
+    held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity'
                       AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
     IF cardinality(held) < cardinality(_ids) THEN
         SELECT array_agg(DISTINCT j.lane) INTO ls
-        FROM jobs j WHERE j.id = ANY (_ids) AND j.until IS NULL AND j.token = _tokens[array_position(_ids, j.id)];
+        FROM jobs j WHERE j.id = ANY (_ids) AND coalesce(j.until, '-infinity') = '-infinity' AND j.token = _tokens[array_position(_ids, j.id)];
         IF ls IS NOT NULL THEN
             PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
-            late := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND until IS NULL
+            late := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') = '-infinity'
                               AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE);
             held := held || late;
         END IF;
@@ -525,7 +526,7 @@ DECLARE
     t timestamptz := clock();
     ls uuid[]; ns int[];
 BEGIN
-    PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND until IS NOT NULL ORDER BY id FOR UPDATE;
+    PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity' ORDER BY id FOR UPDATE;
     SELECT array_agg(DISTINCT j.lane) INTO ls FROM jobs j WHERE j.id = ANY (_ids);
     IF ls IS NULL THEN
         RETURN;

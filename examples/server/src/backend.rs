@@ -17,7 +17,7 @@ use webhook_store_sqlite::{SqliteOptions, SqliteStore};
 use crate::config::Role;
 
 /// Lists that people read at the same time, in a process that serves the API. With those of the engine, a node
-/// has at most thirteen connections.
+/// has at most fourteen connections.
 const READERS: usize = 4;
 
 /// Where everything is kept.

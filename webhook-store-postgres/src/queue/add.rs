@@ -38,6 +38,7 @@ pub(crate) struct Adding {
     /// How many jobs of each lane may be handed off.
     wish: Vec<u32>,
     places: HashMap<LaneId, i32>,
+    /// The versions of settings that the caller knows, when jobs may be there already and lanes behind.
     asked: Option<Vec<i64>>,
 }
 
@@ -57,13 +58,6 @@ impl Adding {
         }
     }
 
-    /// The jobs may be there already: then they become due at the earlier of both times. Otherwise ids must
-    /// be new.
-    pub(crate) fn may_exist(mut self) -> Self {
-        self.asked.get_or_insert_default();
-        self
-    }
-
     /// Adds a job that is due at this time, or now.
     pub(crate) fn push(&mut self, id: DeliveryId, lane: LaneId, due: Option<Moment>) {
         let place = *self.places.entry(lane).or_insert_with(|| {
@@ -77,14 +71,6 @@ impl Adding {
         self.ids.push(id);
         self.lane.push(place);
         self.due.push(due);
-        if let Some(asked) = &mut self.asked {
-            asked.push(0);
-        }
-    }
-
-    /// Whether no job was added.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
     }
 
     /// Binds the fifteen arguments of `queue_add`, in order; `now` is the statement's time, if it has one. What

@@ -18,9 +18,17 @@ pub(crate) struct After {
     queue: Arc<Queue>,
     /// Set aside for what is handed off, by lane.
     pub(super) reserved: Vec<(LaneId, u32)>,
-    started: Vec<(Vec<(DeliveryId, LaneId)>, Token, Duration)>,
+    started: Vec<Started>,
     ended: Vec<(DeliveryId, Option<Token>)>,
     ring: bool,
+}
+
+/// Leases that began together.
+#[derive(Debug)]
+struct Started {
+    leases: Vec<(DeliveryId, LaneId)>,
+    token: Token,
+    lease: Duration,
 }
 
 impl After {
@@ -40,7 +48,7 @@ impl After {
 
     /// These leases, which no lane counts, began.
     pub(super) fn started(&mut self, leases: Vec<(DeliveryId, LaneId)>, token: Token, lease: Duration) {
-        self.started.push((leases, token, lease));
+        self.started.push(Started { leases, token, lease });
     }
 
     /// These leases are over, whether or not they were still their tokens'.
@@ -62,7 +70,7 @@ impl After {
     /// The change is committed.
     pub(crate) fn committed(mut self) {
         self.give_back();
-        for (leases, token, lease) in std::mem::take(&mut self.started) {
+        for Started { leases, token, lease } in std::mem::take(&mut self.started) {
             self.queue.local.start(leases.into_iter(), token, lease);
         }
         let freed = self.queue.local.end(std::mem::take(&mut self.ended).into_iter());

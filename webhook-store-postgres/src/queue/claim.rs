@@ -153,6 +153,9 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
         marks.ready = Moment(low.0.saturating_sub(SLACK));
     }
     *queue.claims.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
+    if taken.more {
+        queue.ring();
+    }
     Ok(taken.leases)
 }
 
@@ -168,6 +171,8 @@ struct Taken {
     seen: i64,
     at: Moment,
     low: Option<Moment>,
+    /// A lane kept something back that the next claim may have.
+    more: bool,
 }
 
 const CLAIM: &str = "SELECT * FROM queue_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
@@ -199,6 +204,7 @@ fn give<'a>(conn: &'a mut PgConnection, wish: &'a Wish) -> BoxFuture<'a, Result<
             seen: row.try_get("seen")?,
             at: row.try_get("at")?,
             low: row.try_get("low")?,
+            more: row.try_get::<Option<bool>, _>("more")?.unwrap_or(false),
         })
     })
 }

@@ -6,7 +6,8 @@
 //! (`docs/decisions/postgres-lanes.md`).
 //!
 //! A claim and a hand-off may run at the same moment. What is free of a lane when a claim begins is split
-//! between them: the claim may take the larger half of it, hand-offs meanwhile the rest.
+//! between them: the claim may take the larger half of it, hand-offs meanwhile the rest. Only of a lane that had
+//! jobs waiting before, and has some left after, it takes all: nothing is handed off past a job that waits.
 //!
 //! An entry ends with its settle, whatever that answers, with its removal, or with its lease, so nothing here
 //! outgrows what the worker has in flight (promise 16).

@@ -28,7 +28,7 @@ use crate::error::Fault;
 pub(crate) enum Fate {
     /// It leaves the queue.
     Done,
-    /// It is due again at this time, or now; [`URGENT`](super::URGENT) when a person asked for it.
+    /// It is due again at this time, or now; before all time when a person asked for it.
     Due(Option<Moment>),
     /// It is due as before, and its token counts as settled.
     Released,
@@ -68,11 +68,6 @@ impl Settling {
         self.effects.push(effect);
         self.parks.push(park);
         self.marks.push(mark.cast_signed());
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
     }
 
     /// Binds the eight arguments of `queue_settle`, in order.
