@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 pub mod desk;
-mod server;
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
@@ -28,7 +27,10 @@ impl Case {
     pub async fn create() -> Result<Self, Missing> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Off the runtime's thread: the first one starts a server.
-        let url = tokio::task::spawn_blocking(server::url).await.unwrap().map_err(Missing::because)?;
+        let url = tokio::task::spawn_blocking(test_servers::postgres::shared)
+            .await
+            .unwrap()
+            .map_err(Missing::because)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let schema = format!("test_{}_{number}", std::process::id());
         Ok(Self { url: url.to_owned(), schema, now: AtomicI64::new(0) })
@@ -37,15 +39,7 @@ impl Case {
     /// As [`create`](Self::create), for a test that is no conformance case: `None`, and a word about it, when
     /// there is no server.
     pub async fn create_or_skip(test: &str) -> Option<Self> {
-        match Self::create().await {
-            Ok(case) => Some(case),
-            Err(missing) => {
-                let required = std::env::var("WEBHOOK_REQUIRE_BACKENDS").is_ok_and(|value| value == "1");
-                assert!(!required, "WEBHOOK_REQUIRE_BACKENDS=1, but {test} has no server: {missing:?}");
-                eprintln!("skipped {test}: {missing:?}");
-                None
-            }
-        }
+        test_servers::or_skip(test, Self::create().await.map_err(|missing| format!("{missing:?}")))
     }
 
     pub fn options(&self) -> PgOptions {
