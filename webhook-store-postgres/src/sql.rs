@@ -67,6 +67,8 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("SNAPSHOT", SNAPSHOT),
     ("CHANGES", CHANGES),
     ("BIND_QUEUE", BIND_QUEUE),
+    ("REBIND_QUEUE", REBIND_QUEUE),
+    ("NEXT_SUBSCRIPTIONS", NEXT_SUBSCRIPTIONS),
     ("PING", PING),
     ("TRY_RELAY", TRY_RELAY),
     ("END_RELAY", END_RELAY),
@@ -529,6 +531,10 @@ pub(crate) const CHANGES: &str = "
 /// Takes a database that nobody has bound yet; says which kind of queue serves it.
 pub(crate) const BIND_QUEUE: &str = "
     UPDATE meta SET queue = coalesce(queue, $1) WHERE id = 1 RETURNING queue";
+
+pub(crate) const REBIND_QUEUE: &str = "UPDATE meta SET queue = $1, epoch = epoch + 1 WHERE id = 1";
+
+pub(crate) const NEXT_SUBSCRIPTIONS: &str = "SELECT * FROM subscriptions WHERE id > $1 ORDER BY id LIMIT $2";
 
 pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
 
