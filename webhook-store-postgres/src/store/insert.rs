@@ -245,7 +245,12 @@ async fn put(
     }
     let keys = k.key.len();
     let tenants = tenants_of(events);
-    let text = if adding.is_some() { sql::INSERT_AND_QUEUE } else { sql::INSERT };
+    let text = match (adding.is_some(), keys == 0 && unmatched.is_empty()) {
+        (true, true) => sql::INSERT_PLAIN_AND_QUEUE,
+        (true, false) => sql::INSERT_AND_QUEUE,
+        (false, true) => sql::INSERT_PLAIN,
+        (false, false) => sql::INSERT,
+    };
     let query = sqlx::query(text)
         .bind(e.id)
         .bind(e.tenant)

@@ -16,7 +16,9 @@ mod subscriptions;
 mod turns;
 mod whole;
 
+pub(crate) use load::owed;
 pub(crate) use relay::Relay;
+pub(crate) use subscriptions::lane_settings;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use webhook_core::id::{DeliveryId, LaneId};
 use webhook_core::lifecycle::Next;
-use webhook_core::model::Attempt;
+use webhook_core::model::{Attempt, DeliveryStatus};
 use webhook_core::queue::{NewJob, Settle, Settled, Verdict};
 use webhook_core::store::{Record, Recorded};
 use webhook_core::time::Timestamp;
@@ -174,7 +174,16 @@ async fn change(
             settling.push(record.id, lease.token, Fate::Done, lease.effect, lease.mark);
         }
     }
-    let text = if settling.is_some() { sql::RECORD_AND_SETTLE } else { sql::RECORD };
+    let succeeds = |record: &&Record| {
+        let state = &record.state;
+        state.status == DeliveryStatus::Succeeded && state.request.is_none() && record.next == Next::Never
+    };
+    let text = match (settling.is_some(), sorted.iter().all(succeeds)) {
+        (true, true) => sql::RECORD_SUCCESS_AND_SETTLE,
+        (true, false) => sql::RECORD_AND_SETTLE,
+        (false, true) => sql::RECORD_SUCCESS,
+        (false, false) => sql::RECORD,
+    };
     let query = columns::Changes::of(&sorted).bind(sqlx::query(text));
     let query = columns::Attempts::of(&attempts).bind(query);
     let query = match &settling {
@@ -307,7 +316,7 @@ async fn move_jobs(
             Due::Never | Due::Waiting if record.lease.is_none() => over.push(record.id),
             // Whoever has a lease keeps it; its result will meet this revision and settle anew.
             Due::In { wait, urgent } if record.lease.is_none() || urgent => {
-                added.push(NewJob { id: record.id, lane: change.lane, wait, lane_version: 0, urgent })
+                added.push(NewJob { id: record.id, lane: change.lane, wait, lane_version: 0, urgent });
             }
             Due::Never | Due::Waiting | Due::In { .. } => {}
         }
