@@ -151,6 +151,7 @@ async fn a_database_that_stands_still_for_ten_seconds_is_a_pause() {
         postgres.thaw().unwrap();
     });
     let (published, arrived) = cluster.resumes(&publishers, start + FROZEN).await;
+    publishers.until_acknowledged(publishers.acknowledged() + 200).await;
     publishers.stop();
     finish(tasks).await;
     let duplicates = cluster.settles(&publishers, 1).await;
