@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::isolation::disturbance::Phase;
+use crate::process::Backend;
 use crate::setting::Setting;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// The server's binary; only the raw limit can be measured without.
     pub(crate) server: Option<PathBuf>,
+    pub(crate) backend: Backend,
     pub(crate) settings: Vec<Setting>,
     pub(crate) runs: u32,
     /// Events in a saturated run.
@@ -40,6 +42,7 @@ Usage: webhook-bench --server PATH [OPTIONS]
 
   --server PATH       the binary of webhook-server
   --settings A,B,…    which settings (default: one,batch,paced,fan-out,fail-first)
+  --backend NAME      sqlite (default) or postgres, with a fresh server of its own for each run
   --runs N            rounds; medians are printed (default 3, 1 to 50)
   --events N          events in a saturated run (default 30000, 100 to 1000000)
   --concurrency N     requests at once (default 64, 1 to 1024)
@@ -58,6 +61,7 @@ What a healthy subscription feels of its neighbours, in place of the settings:
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, String> {
     let mut parsed = Arguments {
         server: None,
+        backend: Backend::Sqlite,
         settings: Setting::DEFAULT.to_vec(),
         runs: 3,
         events: 30_000,
@@ -88,6 +92,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
                 "help" => return Ok(Parsed::Help(Setting::list())),
                 names => parsed.settings = settings(names)?,
             },
+            "--backend" => {
+                let name = value()?;
+                parsed.backend = Backend::named(&name)
+                    .ok_or_else(|| format!("--backend takes sqlite or postgres, not `{name}`"))?;
+            }
             "--runs" => parsed.runs = bounded(&flag, &value()?, 1, 50)?,
             "--events" => parsed.events = bounded(&flag, &value()?, 100, 1_000_000)?,
             "--concurrency" => parsed.concurrency = bounded(&flag, &value()?, 1, 1_024)?,

@@ -97,7 +97,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> ExitCode {
 /// One phase with a server of its own, which must then stop cleanly.
 async fn run(phase: Phase, arguments: &Arguments) -> Result<Felt, Failure> {
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
-    let mut server = tokio::task::block_in_place(|| Server::start(binary, &[]))?;
+    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.backend, &[]))?;
     let to = server.address();
     let seconds = arguments.phase_seconds;
     let events = PACE as usize * seconds as usize;

@@ -1,7 +1,7 @@
 //! The server as a process of its own: started in an empty directory, watched through `/proc`, stopped by SIGTERM.
 //!
 //! Its database lies beside its binary, on the disk that holds the build, and not in `/tmp`: in memory an fsync costs
-//! nothing and the figures would lie. The environment's settings for the server are taken away, so that a run depends
+//! nothing and the figures would lie. A PostgreSQL is started for it there, and stopped with it. The environment's settings for the server are taken away, so that a run depends
 //! on its command line alone.
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use test_servers::postgres::Postgres;
 
 use crate::Failure;
 
@@ -22,17 +23,44 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(40);
 const KEPT_LINES: usize = 20;
 
+/// Where the server keeps everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+impl Backend {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "sqlite" => Some(Self::Sqlite),
+            "postgres" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+
+    /// For the head of a table.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL on the same machine, its CPU not counted",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     last_words: Arc<Mutex<VecDeque<String>>>,
     _directory: TempDir,
+    /// Behind the server, which is dropped before.
+    _postgres: Option<Postgres>,
 }
 
 impl Server {
     /// Starts it on a free port and returns once it says where it listens. Blocks.
-    pub(crate) fn start(binary: &Path, options: &[String]) -> Result<Self, Failure> {
+    pub(crate) fn start(binary: &Path, backend: Backend, options: &[String]) -> Result<Self, Failure> {
         // It runs in a directory of its own, where a relative path would lead elsewhere.
         let binary = &std::path::absolute(binary)
             .map_err(|error| format!("cannot resolve {}: {error}", binary.display()))?;
@@ -41,7 +69,12 @@ impl Server {
             .prefix("webhook-bench-")
             .tempdir_in(beside)
             .map_err(|error| format!("cannot create a directory in {}: {error}", beside.display()))?;
-        let database = format!("sqlite://{}", directory.path().join("bench.db").display());
+        let postgres = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(Postgres::start_in(Some(beside))?),
+        };
+        let file = || format!("sqlite://{}", directory.path().join("bench.db").display());
+        let database = postgres.as_ref().map_or_else(file, |postgres| postgres.url().to_owned());
         let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -69,7 +102,8 @@ impl Server {
             follow(stderr, Arc::clone(&last_words), None);
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, address: unknown, last_words, _directory: directory };
+        let mut server =
+            Self { child, address: unknown, last_words, _directory: directory, _postgres: postgres };
         server.address = match heard.recv_timeout(START) {
             Ok(address) => address,
             Err(RecvTimeoutError::Timeout) => {

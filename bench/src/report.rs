@@ -100,12 +100,13 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{} round(s), medians (least–most); {} requests at once; {} events at full speed; payloads of {} bytes; \
-             --max-in-flight {}; SQLite.{}\n",
+             --max-in-flight {}; {}.{}\n",
             arguments.runs,
             arguments.concurrency,
             arguments.events,
             crate::payload::SIZE,
             arguments.max_in_flight,
+            arguments.backend.title(),
             if arguments.quick { " A quick run: not to be quoted." } else { "" }
         )?;
         writeln!(f, "{HEAD}")?;

@@ -200,7 +200,7 @@ pub(crate) async fn run(setting: Setting, arguments: &Arguments) -> Result<Measu
     }
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
     let options = ["--max-in-flight".to_owned(), arguments.max_in_flight.to_string()];
-    let mut server = tokio::task::block_in_place(|| Server::start(binary, &options))?;
+    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.backend, &options))?;
     let measured = match setting {
         Setting::Idle => idle(&mut server).await?,
         _ => Measured::Load(load(&plan, arguments, Some(&mut server)).await?),

@@ -119,7 +119,9 @@ impl Postgres {
             "--no-instructions",
             "--no-sync",
         ]);
-        run(&mut initdb)?;
+        // Below a directory that is closed to the server's user, it cannot be.
+        let where_to = |error| format!("{error}; its data was to be in {}", home.path.display());
+        run(&mut initdb).map_err(where_to)?;
         // Another process may take the port between the look and the start.
         let mut failure = String::new();
         for _ in 0..5 {

@@ -108,10 +108,11 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "Healthy: {PACE} events/s for {} s a phase, end to end; {} round(s), medians; the server's default settings; \
-             SQLite. Holds: p99 less than {MOST_GROWTH} times alone and under 1 s in every round, nothing missing, \
+             {}. Holds: p99 less than {MOST_GROWTH} times alone and under 1 s in every round, nothing missing, \
              doubled or altered.{}\n",
             arguments.phase_seconds,
             arguments.runs,
+            arguments.backend.title(),
             if arguments.quick { " A quick run: not to be quoted." } else { "" }
         )?;
         writeln!(f, "{HEAD}")?;

@@ -15,6 +15,8 @@ use crate::{CONCURRENCY, node, server};
 /// Work goes on so soon after the database is back.
 const RESUME: Duration = Duration::from_secs(5);
 const WORKERS: usize = 2;
+/// More than is published while a test lasts.
+const ENDLESS: usize = 1_000_000;
 
 /// Two nodes of each role on a server that is to be broken.
 struct Cluster {
@@ -83,9 +85,9 @@ async fn a_restart_of_the_database_under_load_is_a_pause() {
     const OUTAGES: usize = 4;
     let Some(postgres) = server("a restart under load").await.map(std::sync::Arc::new) else { return };
     let cluster = Cluster::start(&postgres).await;
-    let publishers = Publishers::new(3_000);
+    let publishers = Publishers::new(ENDLESS);
     let tasks = publishers.start_stubborn(&cluster.apis);
-    publishers.until_acknowledged(300).await;
+    publishers.until_acknowledged(200).await;
 
     // Away for as long as it takes everybody to notice.
     let server = std::sync::Arc::clone(&postgres);
@@ -95,28 +97,26 @@ async fn a_restart_of_the_database_under_load_is_a_pause() {
     eventually("publishing is refused", async || (publishers.refused() > refused).then_some(())).await;
     let noticed = crash.elapsed();
     cluster.until_unavailable().await;
-    let before = publishers.acknowledged();
     let server = std::sync::Arc::clone(&postgres);
     blocking(move || server.start_again()).await.unwrap();
     let mut longest = cluster.resumes(&publishers, Instant::now()).await;
-    assert!(before < 3_000, "it was not in the middle");
 
     // And for as long as a restart takes, which not everybody notices.
-    for outage in 1..OUTAGES {
-        let more = publishers.acknowledged() + 300;
-        publishers.until_acknowledged(more.min(3_000)).await;
-        assert!(publishers.acknowledged() < 3_000, "outage {outage}: it was not in the middle");
+    for _ in 1..OUTAGES {
+        publishers.until_acknowledged(publishers.acknowledged() + 200).await;
         let server = std::sync::Arc::clone(&postgres);
         blocking(move || server.crash_and_restart()).await.unwrap();
         let (published, arrived) = cluster.resumes(&publishers, Instant::now()).await;
         longest = (longest.0.max(published), longest.1.max(arrived));
     }
+    publishers.stop();
     finish(tasks).await;
     let duplicates = cluster.settles(&publishers, OUTAGES).await;
     println!(
-        "restarted (immediate) {OUTAGES} times under load: refused {noticed:?} after the first crash, {} refusals, \
+        "restarted (immediate) {OUTAGES} times under load ({} events): refused {noticed:?} after the first crash, {} refusals, \
          publishing resumed within {:?} and deliveries within {:?} of the server's return, {duplicates} sent again, \
          0 lost, 0 dead letters",
+        publishers.acknowledged(),
         publishers.refused(),
         longest.0,
         longest.1
@@ -129,9 +129,9 @@ async fn a_database_that_stands_still_for_ten_seconds_is_a_pause() {
     const FROZEN: Duration = Duration::from_secs(10);
     let Some(postgres) = server("a frozen database").await else { return };
     let cluster = Cluster::start(&postgres).await;
-    let publishers = Publishers::new(2_000);
+    let publishers = Publishers::new(ENDLESS);
     let tasks = publishers.start_stubborn(&cluster.apis);
-    publishers.until_acknowledged(300).await;
+    publishers.until_acknowledged(200).await;
 
     postgres.freeze().unwrap();
     let start = Instant::now();
@@ -145,18 +145,20 @@ async fn a_database_that_stands_still_for_ten_seconds_is_a_pause() {
     let thaw = tokio::time::sleep(FROZEN); // verify: allow(sleep): the length of the fault
     let (noticed, ()) = tokio::join!(watch, async {
         thaw.await;
-        assert!(publishers.acknowledged() < 2_000, "it was not in the middle");
         let acknowledged = publishers.acknowledged() - frozen;
         // What was committed and on its way when it froze may have come through.
         assert!(acknowledged <= 16, "{acknowledged} acknowledged by a database that stood still");
         postgres.thaw().unwrap();
     });
     let (published, arrived) = cluster.resumes(&publishers, start + FROZEN).await;
+    publishers.until_acknowledged(publishers.acknowledged() + 200).await;
+    publishers.stop();
     finish(tasks).await;
     let duplicates = cluster.settles(&publishers, 1).await;
     println!(
-        "frozen for {FROZEN:?} under load: first refusal after {noticed:?}, {} refusals, publishing resumed within \
+        "frozen for {FROZEN:?} under load ({} events): first refusal after {noticed:?}, {} refusals, publishing resumed within \
          {published:?} and deliveries within {arrived:?} of the thaw, {duplicates} sent again, 0 lost, 0 dead letters",
+        publishers.acknowledged(),
         publishers.refused()
     );
     assert!(published < 5 * RESUME && arrived < 5 * RESUME, "{published:?}, {arrived:?}");
