@@ -1,7 +1,7 @@
 //! The workspace's own commands, run as `cargo xtask VERB`.
 //!
 //! What it owes: to a newcomer, one command that sets up and runs all tests; to a reviewer, one that says whether the
-//! tree keeps its rules; to CI, exit codes that mean it. It is std only, so that it builds in a moment on a machine
+//! tree keeps its rules; to CI, exit codes that mean it. It is std only (as is `test-servers`, which it uses), so that it builds in a moment on a machine
 //! that has nothing but cargo.
 //!
 //! | module | owes |
@@ -9,6 +9,7 @@
 //! | [`run`] | child processes with their command line, duration and outcome printed |
 //! | [`workspace`] | the root, its members and its files |
 //! | [`mod@test`] | `test`: every test, with what the tests need |
+//! | [`packages`] | Debian packages of servers that the tests need |
 //! | [`online`] | `test-online`: what needs a package registry |
 //! | [`verify`] | `verify`: the rules, read-only |
 //! | [`fix`] | `fix`: what tools can mend |
@@ -21,6 +22,7 @@
 mod bench;
 mod fix;
 mod online;
+mod packages;
 mod run;
 mod test;
 mod verify;

@@ -1,4 +1,7 @@
 //! The storage that a database URL names.
+//!
+//! A URL may hold a password. It is read here and stays here: whatever is shown of a [`Database`], by `Display` or
+//! `Debug`, has user, host and name of the database and nothing else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +11,26 @@ use webhook_core::error::BackendError;
 use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
+use webhook_store_postgres::{PgOptions, PgStore};
 use webhook_store_sqlite::{SqliteOptions, SqliteStore};
 
+use crate::config::Role;
+
+/// Lists that people read at the same time, in a process that serves the API. With those of the engine, a node
+/// has at most thirteen connections.
+const READERS: usize = 4;
+
 /// Where everything is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Database {
-    /// One file.
+    /// One file, served by one process.
     Sqlite(SqliteOptions),
+    /// A server, shared by any number of processes.
+    Postgres {
+        options: Box<PgOptions>,
+        /// The URL without its password and settings.
+        shown: String,
+    },
     /// This process: gone when it ends.
     Memory,
 }
@@ -33,12 +49,25 @@ impl FromStr for Database {
             return Ok(Self::Memory);
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Err("PostgreSQL comes with a later release: use sqlite://PATH or memory:".to_owned());
+            let options = PgOptions::from_url(url).map_err(|error| error.to_string())?;
+            return Ok(Self::Postgres { options: Box::new(options), shown: without_secrets(url) });
         }
         if !url.starts_with("sqlite://") {
-            return Err("expected sqlite://PATH, such as sqlite://webhooks.db, or memory:".to_owned());
+            return Err("expected sqlite://PATH, such as sqlite://webhooks.db, \
+                        postgres://USER:PASSWORD@HOST/DATABASE, or memory:"
+                .to_owned());
         }
         SqliteOptions::from_url(url).map(Self::Sqlite).map_err(|error| error.to_string())
+    }
+}
+
+impl Database {
+    /// Whether several processes can share it.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Postgres { .. } => true,
+            Self::Sqlite(_) | Self::Memory => false,
+        }
     }
 }
 
@@ -46,9 +75,31 @@ impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(options) => write!(f, "sqlite://{}", options.path().display()),
+            Self::Postgres { shown, .. } => f.write_str(shown),
             Self::Memory => f.write_str("memory:"),
         }
     }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({self})")
+    }
+}
+
+/// User, host, port and name of a URL, which was found to be one. Its query may hold a password too.
+fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user = user.split(':').next().unwrap_or_default();
+    // A password with an unescaped slash would stand where the path is.
+    if path.contains('@') {
+        return format!("{scheme}://…");
+    }
+    let at = if user.is_empty() { "" } else { "@" };
+    format!("{scheme}://{user}{at}{host}/{path}")
 }
 
 /// A database that was opened.
@@ -63,11 +114,11 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Opens the database, brought up to date if `migrate`.
+    /// Opens the database for a process of this role, brought up to date if `migrate`.
     ///
     /// # Errors
     /// When it cannot be opened or, without `migrate`, is behind.
-    pub(crate) async fn open(database: &Database, migrate: bool) -> Result<Self, BackendError> {
+    pub(crate) async fn open(database: &Database, role: Role, migrate: bool) -> Result<Self, BackendError> {
         match database {
             Database::Memory => {
                 let store = Arc::new(MemoryStore::new());
@@ -79,6 +130,42 @@ impl Backend {
                 let store = Arc::new(file.clone());
                 Ok(Self { history: store.clone(), store, queue: None, file: Some(file) })
             }
+            Database::Postgres { options, .. } => {
+                let readers = if role.serves_api() { READERS } else { 1 };
+                let options = PgOptions::clone(options).migrate(migrate).readers(readers);
+                let store = Arc::new(PgStore::open(options).await?);
+                Ok(Self { history: store.clone(), store, queue: None, file: None })
+            }
         }
+    }
+
+    /// Lets go of what an orderly end leaves in order.
+    pub(crate) async fn close(self) {
+        if let Some(file) = self.file {
+            file.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_shows_where_it_is_and_no_password() {
+        let table = [
+            ("postgres://app:hunter2@db.example:6432/shop", "postgres://app@db.example:6432/shop"),
+            ("postgresql://app:hunter2@db/shop?sslmode=require&password=hunter2", "postgresql://app@db/shop"),
+            ("postgres://app:p%40hunter2@db/shop", "postgres://app@db/shop"),
+            ("postgres://db/shop", "postgres://db/shop"),
+            ("postgres://:hunter2@db", "postgres://db/"),
+            ("postgres:///shop?host=/run/postgresql&user=app&password=hunter2", "postgres:///shop"),
+        ];
+        for (url, shown) in table {
+            let database: Database = url.parse().unwrap();
+            assert_eq!(database.to_string(), shown);
+            assert!(!format!("{database:?}").contains("hunter2"), "{database:?}");
+        }
+        assert_eq!(without_secrets("postgres://app:1/hunter2@db/shop"), "postgres://…");
     }
 }

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{DemoConfig, ListenConfig, ServeConfig, environment};
+use crate::config::{DemoConfig, ListenConfig, MigrateConfig, ServeConfig, environment};
 use crate::report::Failure;
-use crate::{demo, listen, serve};
+use crate::{demo, listen, migrate, serve};
 
 /// Reliable webhook delivery: takes events over HTTP and delivers them to subscriptions, signed, with retries.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ enum Words {
     Serve(Box<ServeFlags>),
     /// Run the service with sample events and receivers that misbehave, to look at
     Demo(DemoFlags),
+    /// Bring the database's schema up to date, and end
+    Migrate(MigrateFlags),
     /// Run a receiver that verifies signatures and prints what it gets
     Listen(ListenFlags),
 }
@@ -51,9 +53,15 @@ pub(crate) struct ServeFlags {
     #[arg(
         long,
         value_name = "URL",
-        help = "sqlite://PATH or memory: (gone when the process ends) [env: DATABASE_URL] [default: sqlite://webhooks.db]"
+        help = "sqlite://PATH, postgres://USER:PASSWORD@HOST/DATABASE or memory: (gone when the process ends) [env: DATABASE_URL] [default: sqlite://webhooks.db]"
     )]
     pub(crate) database_url: Option<String>,
+    #[arg(
+        long,
+        value_name = "ROLE",
+        help = "all, api (takes events and delivers none) or worker (delivers, and answers probes alone); on PostgreSQL several of each can share a database [env: WEBHOOK_ROLE] [default: all]"
+    )]
+    pub(crate) role: Option<String>,
     #[arg(
         long,
         value_name = "CIDR",
@@ -128,6 +136,31 @@ pub(crate) struct ServeFlags {
     pub(crate) shutdown_grace: Option<String>,
 }
 
+/// The values of `migrate`, as they were written.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct MigrateFlags {
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE [env: DATABASE_URL] [default: sqlite://webhooks.db]"
+    )]
+    pub(crate) database_url: Option<String>,
+    #[arg(
+        long,
+        value_name = "KIND",
+        help = "Move all jobs to another kind of queue: not in this version, where the database is the queue"
+    )]
+    pub(crate) queue: Option<String>,
+    #[arg(long, value_name = "FORMAT", help = "pretty or json [env: WEBHOOK_LOG_FORMAT] [default: pretty]")]
+    pub(crate) log_format: Option<String>,
+    #[arg(
+        long,
+        value_name = "FILTER",
+        help = "A level, or levels by target [env: WEBHOOK_LOG] [default: info]"
+    )]
+    pub(crate) log: Option<String>,
+}
+
 /// The values of `demo`, as they were written.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DemoFlags {
@@ -162,6 +195,7 @@ pub(crate) struct ListenFlags {
 #[derive(Debug)]
 pub(crate) enum Command {
     Serve(Box<ServeConfig>),
+    Migrate(Box<MigrateConfig>),
     Demo(DemoConfig),
     Listen(ListenConfig),
 }
@@ -170,6 +204,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Serve(config) => serve::run(&config),
+            Self::Migrate(config) => migrate::run(*config),
             Self::Demo(config) => demo::run(config),
             Self::Listen(config) => listen::run(config),
         }
@@ -207,6 +242,9 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Command, St
     let command = match cli.command.unwrap_or(Words::Serve(Box::new(cli.serve))) {
         Words::Serve(flags) => {
             ServeConfig::read(&flags, &environment).map(|config| Command::Serve(Box::new(config)))
+        }
+        Words::Migrate(flags) => {
+            MigrateConfig::read(&flags, &environment).map(|config| Command::Migrate(Box::new(config)))
         }
         Words::Demo(flags) => DemoConfig::read(&flags).map(Command::Demo),
         Words::Listen(flags) => ListenConfig::read(&flags).map(Command::Listen),

@@ -20,7 +20,7 @@ use webhook_core::target::TargetRules;
 use webhook_core::units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::backend::Database;
-use crate::cli::{DemoFlags, ListenFlags, ServeFlags};
+use crate::cli::{DemoFlags, ListenFlags, MigrateFlags, ServeFlags};
 
 /// Most attempts in flight in one process: each may hold a connection.
 const CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
@@ -31,14 +31,8 @@ const PAYLOADS: RangeInclusive<u64> = 1..=256 * 1024 * 1024;
 
 /// Variables of settings that other versions of this server have. One that is set would change nothing here, and
 /// whoever set `WEBHOOK_API_KEYS` believes to be protected.
-const UNKNOWN_HERE: &[&str] = &[
-    "REDIS_URL",
-    "WEBHOOK_ROLE",
-    "WEBHOOK_API_KEYS",
-    "WEBHOOK_DISABLE_AFTER",
-    "WEBHOOK_ENCRYPTION_KEYS",
-    "WEBHOOK_CONFIG",
-];
+const UNKNOWN_HERE: &[&str] =
+    &["REDIS_URL", "WEBHOOK_API_KEYS", "WEBHOOK_DISABLE_AFTER", "WEBHOOK_ENCRYPTION_KEYS", "WEBHOOK_CONFIG"];
 
 /// A value that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +58,7 @@ pub(crate) enum ConfigError {
 pub(crate) struct ServeConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
+    pub(crate) role: Role,
     pub(crate) rules: TargetRules,
     pub(crate) concurrency: u32,
     pub(crate) max_in_flight: u32,
@@ -77,6 +72,44 @@ pub(crate) struct ServeConfig {
     pub(crate) log_format: LogFormat,
     pub(crate) log: Targets,
     pub(crate) shutdown_grace: Duration,
+}
+
+/// What this process does of the service. Processes that share a database can share the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything.
+    All,
+    /// The API: it takes events and starts no workers.
+    Api,
+    /// Workers: they deliver, and probes are all that is answered.
+    Worker,
+}
+
+impl Role {
+    pub(crate) fn serves_api(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    pub(crate) fn delivers(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// How `migrate` runs.
+#[derive(Debug, Clone)]
+pub(crate) struct MigrateConfig {
+    pub(crate) database: Database,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log: Targets,
 }
 
 /// How log lines are written.
@@ -118,6 +151,15 @@ struct Setting<'a> {
 impl<'a> Setting<'a> {
     fn of_flag(flag: &'static str, given: Option<&'a String>) -> Self {
         Self { flag, variable: None, given: given.map(String::as_str), secret: false }
+    }
+
+    fn of_both(
+        flag: &'static str,
+        variable: &'static str,
+        given: Option<&'a String>,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        Self { variable: Some((variable, environment(variable))), ..Self::of_flag(flag, given) }
     }
 
     fn refuse(&self, text: &str, origin: &str, detail: impl Display) -> ConfigError {
@@ -171,20 +213,18 @@ impl ServeConfig {
         if let Some(name) = UNKNOWN_HERE.iter().find(is_set) {
             return Err(ConfigError::Unknown(name));
         }
-        let setting = |flag, variable, given: Option<_>| Setting {
-            variable: Some((variable, environment(variable))),
-            ..Setting::of_flag(flag, given)
-        };
+        let setting = |flag, variable, given: Option<_>| Setting::of_both(flag, variable, given, environment);
         let ranges = flags.allow_cidr.join(",");
         let ranges = (!flags.allow_cidr.is_empty()).then_some(&ranges);
         let f = flags;
+        let role = setting("--role", "WEBHOOK_ROLE", f.role.as_ref());
+        let database = database(f.database_url.as_ref(), environment)?;
         Ok(Self {
             listen: setting("--listen", "WEBHOOK_LISTEN", f.listen.as_ref())
                 .read(listen_address)?
                 .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-            database: setting("--database-url", "DATABASE_URL", f.database_url.as_ref())
-                .read(str::parse)?
-                .unwrap_or_default(),
+            role: role.read(|text| role_on(text, &database))?.unwrap_or(Role::All),
+            database,
             rules: TargetRules {
                 allow: setting("--allow-cidr", "WEBHOOK_ALLOW_CIDRS", ranges)
                     .read(address_ranges)?
@@ -220,15 +260,29 @@ impl ServeConfig {
             migrate: setting("--migrate", "WEBHOOK_MIGRATE", f.migrate.as_ref())
                 .read(switch)?
                 .unwrap_or(true),
-            log_format: setting("--log-format", "WEBHOOK_LOG_FORMAT", f.log_format.as_ref())
-                .read(log_format)?
-                .unwrap_or(LogFormat::Pretty),
-            log: setting("--log", "WEBHOOK_LOG", f.log.as_ref())
-                .read(log_filter)?
-                .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)),
+            log_format: format_of_log(f.log_format.as_ref(), environment)?,
+            log: filter_of_log(f.log.as_ref(), environment)?,
             shutdown_grace: setting("--shutdown-grace", "WEBHOOK_SHUTDOWN_GRACE", f.shutdown_grace.as_ref())
                 .read(|text| duration(text, GRACES))?
                 .unwrap_or(Duration::from_secs(30)),
+        })
+    }
+}
+
+impl MigrateConfig {
+    /// Reads the flags, and `environment` for what they leave out.
+    ///
+    /// # Errors
+    /// The first value that is not accepted.
+    pub(crate) fn read(
+        flags: &MigrateFlags,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        Setting::of_flag("--queue", flags.queue.as_ref()).read(kind_of_queue)?;
+        Ok(Self {
+            database: database(flags.database_url.as_ref(), environment)?,
+            log_format: format_of_log(flags.log_format.as_ref(), environment)?,
+            log: filter_of_log(flags.log.as_ref(), environment)?,
         })
     }
 }
@@ -266,6 +320,55 @@ impl ListenConfig {
             ),
         })
     }
+}
+
+fn database(
+    given: Option<&String>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Database, ConfigError> {
+    let url = Setting::of_both("--database-url", "DATABASE_URL", given, environment);
+    Ok(url.read(str::parse)?.unwrap_or_default())
+}
+
+fn format_of_log(
+    given: Option<&String>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<LogFormat, ConfigError> {
+    let format = Setting::of_both("--log-format", "WEBHOOK_LOG_FORMAT", given, environment);
+    Ok(format.read(log_format)?.unwrap_or(LogFormat::Pretty))
+}
+
+fn filter_of_log(
+    given: Option<&String>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Targets, ConfigError> {
+    let filter = Setting::of_both("--log", "WEBHOOK_LOG", given, environment);
+    Ok(filter.read(log_filter)?.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)))
+}
+
+/// A role that a process on this database can have.
+fn role_on(text: &str, database: &Database) -> Result<Role, &'static str> {
+    let role = match text {
+        "all" => Role::All,
+        "api" => Role::Api,
+        "worker" => Role::Worker,
+        _ => return Err("expected all, api or worker"),
+    };
+    if role != Role::All && !database.is_shared() {
+        return Err(
+            "expected all: SQLite and memory are one process's own, roles apart need a database that \
+                    processes share, such as postgres://…",
+        );
+    }
+    Ok(role)
+}
+
+/// Moving jobs to another kind of queue, once there is another.
+fn kind_of_queue(text: &str) -> Result<(), &'static str> {
+    Err(match text {
+        "database" | "redis" => "moving jobs to another kind of queue comes with a later release",
+        _ => "expected database or redis",
+    })
 }
 
 /// An address to listen on. Nobody has to prove anything to this server, so only this machine may reach it.

@@ -1,5 +1,5 @@
-//! What is answered where: the API below `/api/v1`, probes beside it, a page at `/`; and the gate that a stop
-//! closes.
+//! What is answered where: the API below `/api/v1`, probes beside it, a page at `/`; of a process that only delivers,
+//! the probes alone; and the gate that a stop closes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -80,9 +80,12 @@ pub(crate) fn app(
     config: &ServeConfig,
     gate: Gate,
 ) -> Router {
+    let probes = probes(webhooks.clone(), gate.draining.clone());
+    if !config.role.serves_api() {
+        return probes.fallback(only_probes);
+    }
     // There are no keys, so it listens on loopback, and no web page may drive it.
     let options = HttpOptions::new().max_payload(config.max_payload).loopback_only(true);
-    let probes = probes(webhooks.clone(), gate.draining.clone());
     let api = webhook_http_axum::router(webhooks.clone(), history, options)
         .layer(middleware::from_fn_with_state(gate, through_the_gate));
     Router::new().route("/", get(page)).nest("/api/v1", api).merge(probes).fallback(nothing_here)
@@ -109,6 +112,13 @@ fn stopping() -> Response {
 
 async fn nothing_here() -> Problem {
     Problem::new(ProblemCode::NotFound, "there is no such path; the API is below /api/v1")
+}
+
+async fn only_probes() -> Problem {
+    Problem::new(
+        ProblemCode::NotFound,
+        "this process delivers and answers probes alone; ask one that serves the API",
+    )
 }
 
 async fn page() -> Html<&'static str> {

@@ -1,9 +1,13 @@
 //! How a command that cannot go on says so: one line on stderr, and an exit code.
 
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use webhook_core::error::BackendError;
+
+use crate::backend::Database;
 use crate::terminal::escaped;
 
 /// Why a command ended without doing its work.
@@ -21,6 +25,17 @@ impl Failure {
     /// A failure of the surroundings, with what caused it.
     pub(crate) fn start(error: impl Display) -> Self {
         Self::Start(error.to_string())
+    }
+
+    /// A database that cannot be used, with all that is known about why.
+    pub(crate) fn cannot_open(database: &Database, error: &BackendError) -> Self {
+        let mut text = format!("cannot open {database}: {error}");
+        // The driver's own words tell a refused connection from a wrong password, and hold no password.
+        if let Some(source) = error.source() {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+        }
+        Self::Start(text)
     }
 
     /// Writes the line and gives the exit code.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use webhook_core::time::{Clock as _, SystemClock};
 
-use crate::config::{LogFormat, ServeConfig};
+use crate::config::{LogFormat, Role, ServeConfig};
 use crate::logging;
 use crate::report::Failure;
 use crate::service::{Service, block_on};
@@ -44,13 +44,19 @@ fn announce(config: &ServeConfig, service: &Service) {
     let line = match config.log_format {
         LogFormat::Pretty => {
             let database = escaped(&database);
-            format!("webhook-server {VERSION} listening on {url} (API: {url}/api/v1, database: {database})")
+            let serves = match config.role {
+                Role::All => format!("API: {url}/api/v1"),
+                Role::Api => format!("role: api, API: {url}/api/v1"),
+                Role::Worker => "role: worker".to_owned(),
+            };
+            format!("webhook-server {VERSION} listening on {url} ({serves}, database: {database})")
         }
         LogFormat::Json => json!({
             "timestamp": SystemClock.now(),
             "level": "INFO",
             "message": "listening",
             "url": url,
+            "role": config.role.name(),
             "database": database,
             "version": VERSION,
         })

@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 use webhook_core::store::History;
 use webhook_core::{Webhooks, Workers};
 use webhook_deliver_hyper::HyperDeliverer;
-use webhook_store_sqlite::SqliteStore;
 
 use crate::backend::Backend;
 use crate::config::ServeConfig;
@@ -33,14 +32,14 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) webhooks: Webhooks,
     pub(crate) history: Arc<dyn History>,
-    file: Option<SqliteStore>,
+    backend: Backend,
     gate: Gate,
     close: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
 impl Service {
-    /// Takes the port, opens the storage, starts the workers and answers requests, in this order: a server that
+    /// Takes the port, opens the storage, starts the workers if it has any, and answers requests, in this order: a server that
     /// finds its port taken leaves no database behind.
     ///
     /// # Errors
@@ -58,11 +57,13 @@ impl Service {
     /// The one thing that is not there.
     pub(crate) async fn start_on(listener: TcpListener, config: &ServeConfig) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::start)?;
-        let backend = Backend::open(&config.database, config.migrate)
+        let backend = Backend::open(&config.database, config.role, config.migrate)
             .await
-            .map_err(|error| Failure::Start(format!("cannot open {}: {error}", config.database)))?;
+            .map_err(|error| Failure::cannot_open(&config.database, &error))?;
         let webhooks = build(config, &backend)?;
-        webhooks.spawn(Workers::default().concurrency(config.concurrency)).map_err(Failure::start)?;
+        if config.role.delivers() {
+            webhooks.spawn(Workers::default().concurrency(config.concurrency)).map_err(Failure::start)?;
+        }
 
         let gate = Gate::default();
         let app = http::app(&webhooks, Arc::clone(&backend.history), config, gate.clone());
@@ -75,7 +76,8 @@ impl Service {
                 tracing::error!(%error, "the HTTP server ended");
             }
         });
-        Ok(Self { address, webhooks, history: backend.history, file: backend.file, gate, close, server })
+        let history = Arc::clone(&backend.history);
+        Ok(Self { address, webhooks, history, backend, gate, close, server })
     }
 
     /// Stops: nothing more is claimed or taken in, what is in flight may finish within `grace`, and probes say
@@ -91,9 +93,7 @@ impl Service {
         if timeout(ANSWERS, self.server).await.is_err() {
             tracing::info!("connections that did not end are cut off");
         }
-        if let Some(file) = self.file {
-            file.close().await;
-        }
+        self.backend.close().await;
     }
 }
 

@@ -132,6 +132,10 @@ pub struct WorkersRunning;
 /// A backend that takes longer to answer a probe counts as away.
 const PROBE: Duration = Duration::from_secs(2);
 
+/// Longest wait for a store to take an event. A producer is told no while it still listens, whatever longer times the
+/// store allows itself.
+const PUBLISH: Duration = Duration::from_secs(5);
+
 async fn in_time<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, BackendError>>,
@@ -162,6 +166,8 @@ impl Webhooks {
     /// Publishes an event: returns after it and its deliveries are committed (promise 1). A repeat with the
     /// same id, or the same request with the same idempotency key, returns what is stored (promise 11).
     ///
+    /// A store that has not answered after 5 seconds counts as away (promise 15).
+    ///
     /// # Errors
     /// [`PublishError`]. After `Unavailable` the event may have been stored: repeat with an id or a key.
     ///
@@ -175,7 +181,15 @@ impl Webhooks {
         if self.inner.stopped.load(std::sync::atomic::Ordering::Acquire) {
             return Err(PublishError::Stopped);
         }
-        publish::publish(&self.inner, event, line).await
+        let late = |_| {
+            PublishError::Unavailable(BackendError::new(
+                BackendErrorKind::Timeout,
+                "engine",
+                "publish",
+                "the store did not answer in time",
+            ))
+        };
+        tokio::time::timeout(PUBLISH, publish::publish(&self.inner, event, line)).await.map_err(late)?
     }
 
     /// Publishes several events, each by itself: one that is refused does not touch the others. Answers in

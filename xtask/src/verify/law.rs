@@ -43,7 +43,8 @@ fn class(member: &Member) -> Option<Class> {
         "webhook-sim" => class(TESTING, &[SQL, REDIS, HTTP_CLIENT, HTTP]),
         "webhook-http-axum" => class(CORE, &[SQL, REDIS, HTTP_CLIENT]),
         // The load generator and the online check speak HTTP to the server and know none of its crates.
-        "xtask" | "webhook-bench" | "webhook-online" => class(&[], &[SQL, REDIS]),
+        "xtask" | "webhook-bench" | "webhook-online" => class(&["test-servers"], &[SQL, REDIS]),
+        "test-servers" => class(&[], &[SQL, REDIS, HTTP_CLIENT, HTTP]),
         _ if name.starts_with("webhook-store-") => class(CORE, &[REDIS, HTTP_CLIENT, HTTP]),
         _ if name.starts_with("webhook-queue-") => class(CORE, &[SQL, HTTP_CLIENT, HTTP]),
         // What deliverers share; it knows no HTTP client.

@@ -67,10 +67,28 @@ fn an_error_names_flag_variable_value_and_what_is_accepted() {
 
 #[test]
 fn a_password_in_a_database_url_is_not_repeated() {
-    let variables = [("DATABASE_URL", "postgres://webhooks:hunter2@db/webhooks")];
+    let variables = [("DATABASE_URL", "postgres://webhooks:hunter2@db:port/webhooks")];
     let error = read(&ServeFlags::default(), &variables).unwrap_err();
     assert!(error.starts_with("--database-url \"postgres://…\" (from DATABASE_URL): "), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn roles_apart_need_a_database_that_processes_share() {
+    let with = |url: &str, role: &str| {
+        let variables = [("DATABASE_URL", url), ("WEBHOOK_ROLE", role)];
+        read(&ServeFlags::default(), &variables).map(|config| config.role)
+    };
+    let postgres = "postgres://webhooks@db/webhooks";
+    assert_eq!(with(postgres, "api"), Ok(Role::Api));
+    assert_eq!(with(postgres, "worker"), Ok(Role::Worker));
+    assert_eq!(with(postgres, ""), Ok(Role::All));
+    for url in ["memory:", "sqlite://webhooks.db"] {
+        assert_eq!(with(url, "all"), Ok(Role::All));
+        let error = with(url, "api").unwrap_err();
+        assert!(error.starts_with("--role \"api\" (from WEBHOOK_ROLE): expected all"), "{error}");
+    }
+    assert!(with(postgres, "both").unwrap_err().contains("expected all, api or worker"));
 }
 
 #[test]

@@ -1,20 +1,16 @@
 //! What survives: `kill -9` and SIGTERM in the middle of work.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::support::api::Api;
-use crate::support::eventually;
 use crate::support::process::Process;
+use crate::support::publishers::{Publishers, finish};
 use crate::support::receiver::Receiver;
 
 const EVENTS: usize = 2_000;
-const PUBLISHERS: usize = 16;
 /// As `--concurrency`: no more than this is on the wire or not yet recorded.
 const CONCURRENCY: usize = 32;
 
@@ -34,75 +30,12 @@ fn serve(directory: &tempfile::TempDir) -> Process {
     ])
 }
 
-/// Publishes events from several tasks, as a careful producer does: what was not acknowledged is published again,
-/// with the same idempotency key.
-#[derive(Debug, Clone)]
-struct Publishers {
-    to_do: Arc<Mutex<Vec<usize>>>,
-    acknowledged: Arc<Mutex<HashMap<String, usize>>>,
-}
-
-impl Publishers {
-    fn new() -> Self {
-        Self { to_do: Arc::new(Mutex::new((0..EVENTS).rev().collect())), acknowledged: Arc::default() }
-    }
-
-    fn acknowledged(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
-    }
-
-    /// Starts all publishers against this server; each ends when there is nothing to do or the server is gone.
-    fn start(&self, api: &Api) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        for _ in 0..PUBLISHERS {
-            let (this, api) = (self.clone(), api.clone());
-            tasks.spawn(async move {
-                while let Some(n) = this.take() {
-                    let Some(id) = api.publish_once(&format!("event-{n}"), "order.created", &json!(n)).await
-                    else {
-                        return this.to_do.lock().unwrap().push(n);
-                    };
-                    let earlier = this.acknowledged.lock().unwrap().insert(id, n);
-                    assert_eq!(earlier, None, "two events with one id");
-                }
-            });
-        }
-        tasks
-    }
-
-    fn take(&self) -> Option<usize> {
-        self.to_do.lock().unwrap().pop()
-    }
-
-    async fn until_acknowledged(&self, events: usize) {
-        eventually("so many are acknowledged", async || (self.acknowledged() >= events).then_some(())).await;
-    }
-
-    /// Checks that every event was acknowledged and arrived and nothing else did, and tells how many requests were
-    /// more than one for an event.
-    fn against(&self, receiver: &Receiver) -> usize {
-        let times = receiver.times();
-        let acknowledged = self.acknowledged.lock().unwrap();
-        assert_eq!(acknowledged.len(), EVENTS, "acknowledged");
-        let lost: Vec<_> = acknowledged.keys().filter(|id| !times.contains_key(*id)).collect();
-        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        assert_eq!(times.len(), EVENTS, "events that nobody published, or published twice");
-        times.values().map(|times| times - 1).sum()
-    }
-}
-
-async fn finish<T: 'static>(mut tasks: JoinSet<T>) {
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a publisher does not panic");
-    }
-}
-
 /// Promises 1, 2, 8 and 11 over a real `kill -9`: what was acknowledged arrives, and what arrives twice was on the
 /// wire or unrecorded when the process died.
 async fn kill_round(round: usize) {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(Duration::from_millis(5)).await;
-    let publishers = Publishers::new();
+    let publishers = Publishers::new(EVENTS);
 
     let mut server = serve(&directory);
     let api = Api::new(server.url());
@@ -147,7 +80,7 @@ async fn after_kill_9_every_acknowledged_event_arrives() {
 async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(Duration::from_millis(20)).await;
-    let publishers = Publishers::new();
+    let publishers = Publishers::new(EVENTS);
 
     let mut server = serve(&directory);
     let api = Api::new(server.url());

@@ -20,6 +20,8 @@ fn a_bad_value_is_one_line_that_names_flag_value_and_what_is_accepted() {
         ("--listen", "127.0.0.1:99999", "127.0.0.1:8080"),
         ("--database-url", "webhooks.db", "sqlite://PATH"),
         ("--database-url", "sqlite://", "sqlite://PATH"),
+        ("--role", "both", "all, api or worker"),
+        ("--role", "worker", "postgres://"),
         ("--allow-cidr", "10.0.0.0/33", "10.0.0.0/8"),
         ("--https-only", "perhaps", "true or false"),
         ("--concurrency", "0", "from 1 to"),
@@ -57,6 +59,7 @@ fn a_bad_value_of_the_environment_names_flag_and_variable() {
     let table = [
         ("WEBHOOK_LISTEN", "--listen", "example.com:80"),
         ("DATABASE_URL", "--database-url", "webhooks"),
+        ("WEBHOOK_ROLE", "--role", "api"),
         ("WEBHOOK_ALLOW_CIDRS", "--allow-cidr", "10.0.0.0/8,nonsense"),
         ("WEBHOOK_HTTPS_ONLY", "--https-only", "perhaps"),
         ("WEBHOOK_CONCURRENCY", "--concurrency", "x"),
@@ -80,10 +83,12 @@ fn a_bad_value_of_the_environment_names_flag_and_variable() {
 
 #[test]
 fn an_unknown_word_is_one_line_too() {
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 10] = [
         (&["--time-out", "3s"], "--time-out"),
         (&["--api-key", "0123456789abcdef"], "--api-key"),
         (&["serve", "--role", "api"], "--role"),
+        (&["migrate", "--database-url", "memory:"], "--database-url"),
+        (&["migrate", "--queue", "rabbit"], "--queue"),
         (&["--timeout"], "--timeout"),
         (&["--timeout", "1s", "--timeout", "2s"], "--timeout"),
         (&["sevre"], "sevre"),
@@ -99,14 +104,24 @@ fn an_unknown_word_is_one_line_too() {
 
 #[test]
 fn what_is_not_built_is_refused_with_a_word_about_it() {
-    let (code, lines) = refused(&mut binary(&["--database-url", "postgres://webhooks:hunter2@db/webhooks"]));
-    assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
-    assert!(lines[0].contains("--database-url") && lines[0].contains("later release"), "{lines:#?}");
-    assert!(!lines[0].contains("hunter2"), "a password is not repeated: {lines:#?}");
+    for kind in ["database", "redis"] {
+        let (code, lines) = refused(&mut binary(&["migrate", "--queue", kind]));
+        assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+        assert!(lines[0].contains("--queue") && lines[0].contains("later release"), "{lines:#?}");
+    }
 
     let (code, lines) = refused(binary(&[]).env("WEBHOOK_API_KEYS", "acme:0123456789abcdef"));
     assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
     assert!(lines[0].contains("WEBHOOK_API_KEYS") && !lines[0].contains("0123456789abcdef"), "{lines:#?}");
+}
+
+#[test]
+fn a_password_of_a_database_is_never_repeated() {
+    for url in ["postgres://webhooks:hunter2@db:port/webhooks", "mysql://webhooks:hunter2@db/webhooks"] {
+        let (code, lines) = refused(&mut binary(&["--database-url", url]));
+        assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+        assert!(lines[0].contains("--database-url") && !lines[0].contains("hunter2"), "{lines:#?}");
+    }
 }
 
 #[test]

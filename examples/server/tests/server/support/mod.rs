@@ -1,7 +1,10 @@
-//! Real processes, a client for the API, and receivers.
+//! Real processes, a client for the API, producers of events, and receivers. Shared by the test programs of this folder.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 pub(crate) mod api;
 pub(crate) mod process;
+pub(crate) mod publishers;
 pub(crate) mod receiver;
 
 use std::time::{Duration, Instant};

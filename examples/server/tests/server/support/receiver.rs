@@ -55,6 +55,11 @@ impl Receiver {
         self.got.lock().unwrap().len()
     }
 
+    /// How many different `webhook-id`s came so far.
+    pub(crate) fn distinct(&self) -> usize {
+        self.times().len()
+    }
+
     /// How often each `webhook-id` came.
     pub(crate) fn times(&self) -> HashMap<String, usize> {
         let mut times = HashMap::new();

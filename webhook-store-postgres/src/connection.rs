@@ -1,0 +1,265 @@
+//! Connections, and how an operation runs on one.
+//!
+//! Each task of the store has [`Connections`] of its own, most of them one: no check-out from a common pool, no
+//! ping, and a task that is slow delays no other. An operation takes a connection out, works on it, and puts
+//! it back only when it knows how the connection stands:
+//!
+//! - it succeeded, or the server refused and what was begun is rolled back: back it goes;
+//! - no answer came in time, the connection broke, or the caller dropped the future: it is closed, and the
+//!   server rolls back what was not committed. A connection on which an answer is overdue is never used again.
+//!
+//! The server undoes a transaction now and then because of another one (a deadlock, a serialization failure).
+//! It has then certainly been rolled back, and the operation is repeated here, a bounded number of times. An
+//! operation of which nothing is known is never repeated here.
+//!
+//! Plans are pinned on connections that write: a plan made while a table was empty would scan it for ever, so
+//! scans and hash joins are priced out and every statement walks indexes from the rows it was given. That
+//! price would make the server compile each plan by its JIT, so that is off.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
+use tokio::sync::Semaphore;
+use webhook_core::error::BackendError;
+
+use crate::config::PgOptions;
+use crate::error::Fault;
+
+/// How often an operation is tried that the server undoes.
+const TRIES: u32 = 8;
+
+/// What a connection is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Statements of the engine: few texts, prepared once, with pinned plans.
+    Engine,
+    /// Lists for people: their conditions differ, and so do their best plans.
+    People,
+}
+
+/// Makes connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Connector {
+    options: PgConnectOptions,
+    schema: Arc<str>,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl Connector {
+    pub(crate) fn new(options: &PgOptions) -> Self {
+        Self {
+            options: options
+                .connect
+                .clone()
+                .application_name("webhooks")
+                .statement_cache_capacity(256)
+                .disable_statement_logging(),
+            schema: options.schema.as_str().into(),
+            connect_timeout: options.connect_timeout,
+            statement_timeout: options.statement_timeout,
+        }
+    }
+
+    /// The schema of all tables.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Opens a connection that is set up for `role`.
+    pub(crate) fn connect(&self, role: Role) -> BoxFuture<'_, Result<PgConnection, Fault>> {
+        let settings = self.settings(role);
+        let connecting = async move {
+            let mut conn = self.options.connect().await?;
+            conn.execute(settings.as_str()).await?;
+            Ok(conn)
+        };
+        Box::pin(async move {
+            match tokio::time::timeout(self.connect_timeout, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
+            }
+        })
+    }
+
+    /// Waits for an answer as long as it may take.
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let answer = tokio::time::timeout(self.patience(), answer).await;
+        answer.unwrap_or(Err(Fault::Timeout(
+            "the server did not answer in time, and its connection was closed",
+        )))
+    }
+
+    /// How long an answer may take before the connection is given up: the server's own limit comes first.
+    fn patience(&self) -> Duration {
+        self.statement_timeout.saturating_mul(2)
+    }
+
+    /// By statements rather than start-up options, which connection poolers refuse.
+    fn settings(&self, role: Role) -> String {
+        let statement = self.statement_timeout.as_millis();
+        let (lock, schema) = (statement / 2, &self.schema);
+        let common = format!(
+            "SET search_path = \"{schema}\", pg_temp;
+             SET jit = off;
+             SET statement_timeout = {statement};
+             SET lock_timeout = {lock};
+             SET idle_in_transaction_session_timeout = {statement};
+             SET client_connection_check_interval = 2000;
+             SET default_transaction_isolation = 'read committed';
+             SET synchronous_commit = on;"
+        );
+        match role {
+            Role::Engine => format!(
+                "{common}
+                 SET plan_cache_mode = force_generic_plan;
+                 SET enable_seqscan = off;
+                 SET enable_bitmapscan = off;
+                 SET enable_hashjoin = off;
+                 SET enable_mergejoin = off;"
+            ),
+            Role::People => format!("{common} SET plan_cache_mode = force_custom_plan;"),
+        }
+    }
+}
+
+/// Up to so many connections of one role, each opened when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    connector: Connector,
+    role: Role,
+    permits: Semaphore,
+    idle: Mutex<Vec<PgConnection>>,
+}
+
+impl Connections {
+    pub(crate) fn new(connector: Connector, role: Role, most: usize) -> Self {
+        Self { connector, role, permits: Semaphore::new(most.max(1)), idle: Mutex::default() }
+    }
+
+    /// Runs `operation` on one of the connections: one statement, or a transaction that it begins by
+    /// [`begin`] and ends by [`commit`]. What it began and did not commit is rolled back.
+    ///
+    /// `args` is handed through, so that the operation can borrow it for as long as it runs. It may run more
+    /// than once.
+    ///
+    /// # Errors
+    /// When it failed, or undoing it took too many tries.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection: the transaction is committed or it is not.
+    pub(crate) fn run<'r, A, T, F>(
+        &'r self,
+        name: &'static str,
+        args: &'r A,
+        operation: F,
+    ) -> BoxFuture<'r, Result<T, BackendError>>
+    where
+        A: Sync + ?Sized,
+        F: for<'a> Fn(&'a mut PgConnection, &'a A) -> BoxFuture<'a, Result<T, Fault>> + Send + Sync + 'r,
+        T: Send + 'r,
+    {
+        // Boxed here, because compilers cannot prove in every caller's place that it is `Send`.
+        async move { self.try_run(args, operation).await.map_err(|fault| fault.during(name)) }.boxed()
+    }
+
+    async fn try_run<A, T, F>(&self, args: &A, operation: F) -> Result<T, Fault>
+    where
+        A: Sync + ?Sized,
+        F: for<'a> Fn(&'a mut PgConnection, &'a A) -> BoxFuture<'a, Result<T, Fault>> + Sync,
+        T: Send,
+    {
+        let waiting = self.permits.acquire();
+        let Ok(permit) = tokio::time::timeout(self.connector.patience(), waiting).await else {
+            return Err(Fault::Timeout("no connection became free in time"));
+        };
+        let _permit = permit.map_err(|_| closed())?;
+        let mut tries = 1;
+        loop {
+            let mut conn = match self.take() {
+                Some(conn) => conn,
+                None => self.connector.connect(self.role).await?,
+            };
+            let fault = match self.connector.in_time(operation(&mut conn, args)).await {
+                Ok(done) => {
+                    self.put(conn);
+                    return Ok(done);
+                }
+                Err(fault) => fault,
+            };
+            if is_broken(&fault) {
+                // So are, most likely, those that stood idle meanwhile: the next call shall find none of them.
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                return Err(fault);
+            }
+            if tokio::time::timeout(self.connector.patience(), rollback(&mut conn))
+                .await
+                .is_ok_and(|r| r.is_ok())
+            {
+                self.put(conn);
+            }
+            if !fault.is_conflict() || tries == TRIES {
+                return Err(fault);
+            }
+            tries += 1;
+        }
+    }
+
+    /// Closes the idle connections and lets nobody in any more.
+    pub(crate) fn close(&self) {
+        self.permits.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take(&self) -> Option<PgConnection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, conn: PgConnection) {
+        if !self.permits.is_closed() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        }
+    }
+}
+
+fn closed() -> Fault {
+    Fault::Sql(sqlx::Error::PoolClosed)
+}
+
+/// Whether nothing more can be said over the connection.
+pub(crate) fn is_broken(fault: &Fault) -> bool {
+    match fault {
+        Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => true,
+        // The server says its last word and closes.
+        Fault::Sql(sqlx::Error::Database(error)) => error
+            .code()
+            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "25P03"),
+        Fault::Timeout(_) => true,
+        Fault::Sql(_) | Fault::Corrupt(_) | Fault::Misconfigured(_) | Fault::Defect(_) => false,
+    }
+}
+
+/// Begins a transaction.
+pub(crate) async fn begin(conn: &mut PgConnection) -> Result<(), Fault> {
+    conn.execute("BEGIN").await?;
+    Ok(())
+}
+
+/// Commits the transaction. After an error nobody knows whether it is.
+pub(crate) async fn commit(conn: &mut PgConnection) -> Result<(), Fault> {
+    conn.execute("COMMIT").await?;
+    Ok(())
+}
+
+/// Takes back what was begun, if anything was.
+pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
+    conn.execute("ROLLBACK").await?;
+    Ok(())
+}

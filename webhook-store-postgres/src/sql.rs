@@ -1,0 +1,550 @@
+//! The store's statements. Every text that is not put together from a filter stands here, and a test prepares
+//! each of them on a server.
+//!
+//! Rules that hold for all of them:
+//!
+//! - Rows come in and go out by arrays, one statement for a batch.
+//! - The present is taken once, in `n`: a bare call of the volatile `clock()` would be called for each row and
+//!   never be a condition of an index.
+//! - Rows that others may hold are locked in the order of ids: the caller sorts the arrays, and plans are
+//!   pinned to walk them in order.
+
+/// All statements with their names.
+#[cfg(test)]
+pub(crate) const ALL: &[(&str, &str)] = &[
+    ("INSERT", INSERT),
+    ("KNOWN_EVENTS", KNOWN_EVENTS),
+    ("KNOWN_KEYS", KNOWN_KEYS),
+    ("CONFIGURATIONS", CONFIGURATIONS),
+    ("DUPLICATE", DUPLICATE),
+    ("TAKE_LOCKS", TAKE_LOCKS),
+    ("SHARE_AND_TAKE_LOCKS", SHARE_AND_TAKE_LOCKS),
+    ("TAKE_TURNS", TAKE_TURNS),
+    ("ORDER_KEYS", ORDER_KEYS),
+    ("END_TURNS", END_TURNS),
+    ("REOPEN_TURNS", REOPEN_TURNS),
+    ("WHO_WAITS", WHO_WAITS),
+    ("PROMOTE", PROMOTE),
+    ("NOT_WAITING", NOT_WAITING),
+    ("LOAD", LOAD),
+    ("TOKENS", TOKENS),
+    ("RECORD", RECORD),
+    ("LOCK_DELIVERIES", LOCK_DELIVERIES),
+    ("STANDS", STANDS),
+    ("LOCK_SUBSCRIPTIONS", LOCK_SUBSCRIPTIONS),
+    ("DRAIN", DRAIN),
+    ("OWED", OWED),
+    ("EVENT", EVENT),
+    ("DELIVERIES_OF", DELIVERIES_OF),
+    ("LOCK_EVENT", LOCK_EVENT),
+    ("ADD", ADD),
+    ("EXPIRABLE_OF_LANE", EXPIRABLE_OF_LANE),
+    ("EXPIRABLE_BY_AGE", EXPIRABLE_BY_AGE),
+    ("DRAINING", DRAINING),
+    ("UNFINISHED", UNFINISHED),
+    ("LOCK_DRAINING", LOCK_DRAINING),
+    ("DRAINED", DRAINED),
+    ("CANCEL", CANCEL),
+    ("TAKE_FINISHED", TAKE_FINISHED),
+    ("LOCK_EVENTS", LOCK_EVENTS),
+    ("LOCK_DELIVERIES_OF", LOCK_DELIVERIES_OF),
+    ("DELETE_EVENTS", DELETE_EVENTS),
+    ("FORGET_KEYS", FORGET_KEYS),
+    ("RAISE", RAISE),
+    ("SUBSCRIPTION_BY_ID", SUBSCRIPTION_BY_ID),
+    ("LOCK_SUBSCRIPTION", LOCK_SUBSCRIPTION),
+    ("CREATE_SUBSCRIPTION", CREATE_SUBSCRIPTION),
+    ("UPDATE_SUBSCRIPTION", UPDATE_SUBSCRIPTION),
+    ("DELETE_SUBSCRIPTION", DELETE_SUBSCRIPTION),
+    ("GET_SUBSCRIPTIONS", GET_SUBSCRIPTIONS),
+    ("LIST_SUBSCRIPTIONS", LIST_SUBSCRIPTIONS),
+    ("SNAPSHOT", SNAPSHOT),
+    ("CHANGES", CHANGES),
+    ("BIND_QUEUE", BIND_QUEUE),
+    ("PING", PING),
+    ("TRY_RELAY", TRY_RELAY),
+    ("END_RELAY", END_RELAY),
+    ("INBOX_TAKE", INBOX_TAKE),
+    ("INBOX_PUBLISHED", INBOX_PUBLISHED),
+    ("INBOX_REJECT", INBOX_REJECT),
+    ("INBOX_REJECTED", INBOX_REJECTED),
+    ("INBOX_DELETE", INBOX_DELETE),
+    ("REPLAY", REPLAY),
+    ("REPLAY_START", REPLAY_START),
+    ("REPLAY_NEXT", REPLAY_NEXT),
+    ("REPLAY_MOVE", REPLAY_MOVE),
+    ("REPLAY_DONE", REPLAY_DONE),
+];
+
+// ---------------------------------------------------------------------------------------------------------------
+// Publishing
+
+/// Events with all that is theirs. Fails on an id that is known; says how many keys were free, what time it is,
+/// and the versions of the tenants' configurations.
+pub(crate) const INSERT: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now),
+    e AS (
+        INSERT INTO events (id, tenant, event_type, content_type, created_at, delivery_count, payload_size,
+                            ordering_key, deliver_at, idempotency_key, only_subscription, payload)
+        SELECT u.id, u.tenant, u.event_type, u.content_type, (SELECT now FROM n), u.delivery_count,
+               u.payload_size, u.ordering_key, u.deliver_at, u.idempotency_key, u.only_subscription, u.payload
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::text[],
+                    $8::timestamptz[], $9::text[], $10::uuid[], $11::bytea[])
+            u (id, tenant, event_type, content_type, delivery_count, payload_size, ordering_key, deliver_at,
+               idempotency_key, only_subscription, payload)),
+    d AS (
+        INSERT INTO deliveries (id, event, subscription, number, created_at, added, ordered, chain_start,
+                                give_up_at, next_attempt_at)
+        SELECT u.id, u.event, u.subscription, nextval('numbers'), (SELECT now FROM n), false, u.ordered,
+               greatest((SELECT now FROM n), u.deliver_at),
+               greatest((SELECT now FROM n), u.deliver_at) + u.give_up_after * interval '1 microsecond',
+               greatest((SELECT now FROM n), u.deliver_at)
+        FROM unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::bool[], $16::timestamptz[], $17::bigint[])
+            u (id, event, subscription, ordered, deliver_at, give_up_after)
+        RETURNING id, subscription, chain_start, give_up_at),
+    o AS (
+        INSERT INTO open (id, subscription, chain_start, give_up_at)
+        SELECT id, subscription, chain_start, give_up_at FROM d),
+    f AS (
+        INSERT INTO finished (at, event) SELECT (SELECT now FROM n), u.id FROM unnest($18::uuid[]) u (id)),
+    k AS (
+        INSERT INTO keys (tenant, key, fingerprint, event, delivery_count, expires_at)
+        SELECT u.tenant, u.key, u.fingerprint, u.event, u.delivery_count,
+               (SELECT now FROM n) + u.lifetime * interval '1 microsecond'
+        FROM unnest($19::text[], $20::text[], $21::bytea[], $22::uuid[], $23::int[], $24::bigint[])
+            u (tenant, key, fingerprint, event, delivery_count, lifetime)
+        ON CONFLICT (tenant, key) DO UPDATE
+            SET fingerprint = excluded.fingerprint, event = excluded.event,
+                delivery_count = excluded.delivery_count, expires_at = excluded.expires_at
+            WHERE keys.expires_at <= (SELECT now FROM n)
+        RETURNING 1)
+    SELECT (SELECT now FROM n) AS now, (SELECT count(*) FROM k) AS keys, t.tenant, t.config_version
+    FROM (SELECT 1) one LEFT JOIN tenants t ON t.tenant = ANY($25::text[])";
+
+pub(crate) const KNOWN_EVENTS: &str = "SELECT id AS event, tenant FROM events WHERE id = ANY($1::uuid[])";
+
+/// Keys whose time is not over.
+pub(crate) const KNOWN_KEYS: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT k.tenant, k.key, k.fingerprint, k.event, k.delivery_count
+    FROM unnest($1::text[], $2::text[]) u (tenant, key) JOIN keys k ON k.tenant = u.tenant AND k.key = u.key
+    WHERE k.expires_at > (SELECT now FROM n)";
+
+pub(crate) const CONFIGURATIONS: &str =
+    "SELECT tenant, config_version FROM tenants WHERE tenant = ANY($1::text[])";
+
+/// What an event's publish made, as far as it is to be listed.
+pub(crate) const DUPLICATE: &str = "
+    SELECT e.delivery_count, d.id, d.subscription
+    FROM events e LEFT JOIN LATERAL (
+        SELECT x.id, x.subscription FROM deliveries x WHERE x.event = e.id AND NOT x.added ORDER BY x.id LIMIT $2
+    ) d ON true WHERE e.id = $1 ORDER BY d.id";
+
+// ---------------------------------------------------------------------------------------------------------------
+// Turns
+
+/// In the order of the numbers, each alone.
+pub(crate) const TAKE_LOCKS: &str = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) k";
+
+/// The first ones shared, then the second ones alone.
+pub(crate) const SHARE_AND_TAKE_LOCKS: &str = "
+    SELECT pg_advisory_xact_lock_shared(k) FROM unnest($1::bigint[]) k
+    UNION ALL SELECT pg_advisory_xact_lock(k) FROM unnest($2::bigint[]) k";
+
+/// Fresh deliveries take their places.
+pub(crate) const TAKE_TURNS: &str = "
+    INSERT INTO turns (subscription, ordering_key, number, delivery, head)
+    SELECT d.subscription, u.key, d.number, d.id, false
+    FROM unnest($1::uuid[], $2::text[]) u (id, key) JOIN deliveries d ON d.id = u.id";
+
+pub(crate) const ORDER_KEYS: &str = "
+    SELECT d.subscription, coalesce(e.ordering_key, '') AS ordering_key
+    FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id JOIN events e ON e.id = d.event";
+
+pub(crate) const END_TURNS: &str = "DELETE FROM turns WHERE delivery = ANY($1::uuid[])";
+
+/// Reopened ones take back their places; those that have them keep them.
+pub(crate) const REOPEN_TURNS: &str = "
+    INSERT INTO turns (subscription, ordering_key, number, delivery, head)
+    SELECT d.subscription, coalesce(e.ordering_key, ''), d.number, d.id, false
+    FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id JOIN events e ON e.id = d.event
+    ON CONFLICT DO NOTHING";
+
+pub(crate) const WHO_WAITS: &str =
+    "SELECT delivery AS id FROM turns WHERE delivery = ANY($1::uuid[]) AND NOT head";
+
+/// Makes the lowest of each key its head, unless it has one.
+pub(crate) const PROMOTE: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now),
+    p AS MATERIALIZED (
+        SELECT (SELECT t.delivery FROM turns t WHERE t.subscription = k.subscription
+                AND t.ordering_key = k.ordering_key ORDER BY t.number LIMIT 1) AS delivery
+        FROM unnest($1::uuid[], $2::text[]) k (subscription, ordering_key)
+        WHERE NOT EXISTS (SELECT 1 FROM turns h WHERE h.subscription = k.subscription
+                          AND h.ordering_key = k.ordering_key AND h.head)),
+    u AS (UPDATE turns t SET head = true FROM p WHERE t.delivery = p.delivery RETURNING t.delivery)
+    SELECT d.id, d.subscription, d.request, d.next_attempt_at, (SELECT now FROM n) AS now
+    FROM u JOIN deliveries d ON d.id = u.delivery";
+
+/// Whether the delivery `d` waits behind another one of its key.
+macro_rules! waiting {
+    () => {
+        "(d.ordered AND d.finished_at IS NULL AND NOT EXISTS (
+             SELECT 1 FROM turns t WHERE t.delivery = d.id AND t.head))"
+    };
+}
+pub(crate) use waiting;
+
+pub(crate) const NOT_WAITING: &str = concat!(
+    "SELECT d.id, d.subscription FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id WHERE NOT ",
+    waiting!()
+);
+
+// ---------------------------------------------------------------------------------------------------------------
+// Working
+
+pub(crate) const LOAD: &str = concat!(
+    "WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT d.*, ",
+    waiting!(),
+    " AS waiting, (SELECT now FROM n) AS now, s.version AS subscription_version, e.tenant, e.event_type,
+        e.content_type, e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload
+    FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id JOIN events e ON e.id = d.event
+    LEFT JOIN subscriptions s ON s.id = d.subscription AND s.deleted_at IS NULL"
+);
+
+pub(crate) const TOKENS: &str = "SELECT delivery, token FROM attempts WHERE delivery = ANY($1::uuid[])";
+
+/// What deliveries become, with their attempts and all that follows from it but turns and jobs. Says which
+/// it changed, and how many attempts it stored.
+pub(crate) const RECORD: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now),
+    c AS (
+        UPDATE deliveries d SET
+            revision = v.new_revision, status = v.status, reason = v.reason, attempts = v.attempts,
+            failed = v.failed, unknowns = v.unknowns, chain = v.chain, request = v.request,
+            last_status_code = v.last_status_code, error_kind = v.error_kind, error_detail = v.error_detail,
+            next_attempt_at = CASE v.next WHEN 0 THEN NULL WHEN 1 THEN d.next_attempt_at
+                              ELSE (SELECT now FROM n) + v.wait * interval '1 microsecond' END,
+            finished_at = CASE WHEN v.finished THEN coalesce(d.finished_at, (SELECT now FROM n)) END,
+            chain_start = CASE WHEN v.give_up_after IS NULL THEN d.chain_start
+                ELSE greatest((SELECT now FROM n), (SELECT e.deliver_at FROM events e WHERE e.id = d.event)) END,
+            give_up_at = CASE WHEN v.give_up_after IS NULL THEN d.give_up_at
+                ELSE greatest((SELECT now FROM n), (SELECT e.deliver_at FROM events e WHERE e.id = d.event))
+                     + v.give_up_after * interval '1 microsecond' END
+        FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::int[],
+                    $8::int[], $9::int[], $10::text[], $11::int[], $12::text[], $13::text[], $14::int[],
+                    $15::bigint[], $16::bool[], $17::bigint[])
+            v (id, revision, new_revision, status, reason, attempts, failed, unknowns, chain, request,
+               last_status_code, error_kind, error_detail, next, wait, finished, give_up_after)
+        WHERE d.id = v.id AND d.revision = v.revision
+        RETURNING d.id, d.event, d.subscription, d.ordered, d.status, d.request, d.next_attempt_at,
+                  d.finished_at, d.chain_start, d.give_up_at,
+                  d.finished_at IS NOT NULL AND d.next_attempt_at IS NULL AND d.request IS NULL AS closed),
+    a AS (
+        INSERT INTO attempts AS x (id, delivery, number, subscription, token, trigger, started_at, duration,
+                                   outcome, status_code, error_kind, error_detail, target_url,
+                                   response_headers, response_body)
+        SELECT * FROM unnest($18::uuid[], $19::uuid[], $20::int[], $21::uuid[], $22::uuid[], $23::text[],
+                             $24::timestamptz[], $25::bigint[], $26::text[], $27::int[], $28::text[], $29::text[],
+                             $30::text[], $31::text[], $32::bytea[])
+        ON CONFLICT (delivery, number) DO UPDATE SET
+            trigger = excluded.trigger, started_at = excluded.started_at, duration = excluded.duration,
+            outcome = excluded.outcome, status_code = excluded.status_code, error_kind = excluded.error_kind,
+            error_detail = excluded.error_detail, target_url = excluded.target_url,
+            response_headers = excluded.response_headers, response_body = excluded.response_body
+            WHERE x.outcome = 'unknown' AND x.token = excluded.token
+        RETURNING 1),
+    closed AS (DELETE FROM open o USING c WHERE o.id = c.id AND c.closed),
+    opened AS (
+        INSERT INTO open AS o (id, subscription, chain_start, give_up_at)
+        SELECT id, subscription, chain_start, give_up_at FROM c WHERE NOT closed
+        ON CONFLICT (id) DO UPDATE SET chain_start = excluded.chain_start, give_up_at = excluded.give_up_at
+            WHERE (o.chain_start, o.give_up_at) IS DISTINCT FROM (excluded.chain_start, excluded.give_up_at)),
+    buried AS (
+        INSERT INTO dead (id) SELECT id FROM c WHERE status IN ('exhausted', 'cancelled') ON CONFLICT DO NOTHING),
+    raised AS (DELETE FROM dead x USING c WHERE x.id = c.id AND c.status IN ('pending', 'retrying')),
+    over AS (INSERT INTO finished (at, event) SELECT finished_at, event FROM c WHERE finished_at IS NOT NULL)
+    SELECT c.id, c.subscription, c.ordered, c.request IS NOT NULL AS asked, c.next_attempt_at,
+           c.finished_at IS NOT NULL AS finished, (SELECT now FROM n) AS now, (SELECT count(*) FROM a) AS stored
+    FROM c";
+
+pub(crate) const LOCK_DELIVERIES: &str = "
+    SELECT id, revision, finished_at IS NOT NULL AS finished FROM deliveries WHERE id = ANY($1::uuid[])
+    ORDER BY id FOR UPDATE";
+
+/// Where deliveries stand, and what is there of a token.
+pub(crate) const STANDS: &str = "
+    SELECT d.*,
+        (SELECT a.number FROM attempts a
+         WHERE a.delivery = d.id AND a.token = u.token AND a.outcome = 'unknown' LIMIT 1) AS unknown,
+        EXISTS (SELECT 1 FROM attempts a
+                WHERE a.delivery = d.id AND a.token = u.token AND a.outcome <> 'unknown') AS recorded, u.place
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[]) u (id, token, place) JOIN deliveries d ON d.id = u.id";
+
+/// Deleted ones among subscriptions, which cannot be deleted until the transaction ends.
+pub(crate) const LOCK_SUBSCRIPTIONS: &str = "
+    SELECT id, deleted_at IS NOT NULL AS deleted FROM subscriptions WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE";
+
+pub(crate) const DRAIN: &str = "
+    UPDATE subscriptions SET draining = true WHERE id = ANY($1::uuid[]) AND deleted_at IS NOT NULL AND NOT draining";
+
+pub(crate) const OWED: &str = concat!(
+    "WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT o.id, o.subscription, d.next_attempt_at, d.request IS NOT NULL AS asked, s.version,
+           (SELECT now FROM n) AS now
+    FROM open o JOIN deliveries d ON d.id = o.id
+    JOIN subscriptions s ON s.id = o.subscription AND s.deleted_at IS NULL
+    WHERE o.id > $1 AND NOT ",
+    waiting!(),
+    " ORDER BY o.id LIMIT $2"
+);
+
+// ---------------------------------------------------------------------------------------------------------------
+// Whole events
+
+pub(crate) const EVENT: &str = "SELECT e.*, e.id AS event FROM events e WHERE e.tenant = $1 AND e.id = $2";
+
+pub(crate) const DELIVERIES_OF: &str = "SELECT d.* FROM deliveries d WHERE d.event = $1 ORDER BY d.id";
+
+/// An event that cannot be pruned until the transaction ends.
+pub(crate) const LOCK_EVENT: &str = "
+    SELECT e.tenant, e.ordering_key, e.deliver_at FROM events e WHERE e.id = $1 FOR NO KEY UPDATE";
+
+/// More deliveries of a stored event.
+pub(crate) const ADD: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now),
+    d AS (
+        INSERT INTO deliveries (id, event, subscription, number, created_at, added, ordered, chain_start,
+                                give_up_at, next_attempt_at)
+        SELECT u.id, $1, u.subscription, nextval('numbers'), (SELECT now FROM n), true, u.ordered,
+               greatest((SELECT now FROM n), $2),
+               greatest((SELECT now FROM n), $2) + u.give_up_after * interval '1 microsecond',
+               greatest((SELECT now FROM n), $2)
+        FROM unnest($3::uuid[], $4::uuid[], $5::bool[], $6::bigint[]) u (id, subscription, ordered, give_up_after)
+        RETURNING id, subscription, chain_start, give_up_at),
+    o AS (
+        INSERT INTO open (id, subscription, chain_start, give_up_at)
+        SELECT id, subscription, chain_start, give_up_at FROM d)
+    SELECT now FROM n";
+
+// ---------------------------------------------------------------------------------------------------------------
+// Sweeps
+
+pub(crate) const EXPIRABLE_OF_LANE: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT d.* FROM open o JOIN deliveries d ON d.id = o.id
+    WHERE o.subscription = $1 AND o.give_up_at <= (SELECT now FROM n) AND d.finished_at IS NULL
+    ORDER BY o.give_up_at LIMIT $2";
+
+pub(crate) const EXPIRABLE_BY_AGE: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT d.* FROM open o JOIN deliveries d ON d.id = o.id
+    WHERE o.chain_start < (SELECT now - $1::bigint * interval '1 microsecond' FROM n) AND d.finished_at IS NULL
+    ORDER BY o.chain_start LIMIT $2";
+
+pub(crate) const DRAINING: &str =
+    "SELECT id FROM subscriptions WHERE draining AND id > $1 ORDER BY id LIMIT 1";
+
+/// What is open of a subscription: unfinished, or with a forced attempt.
+pub(crate) const UNFINISHED: &str = "SELECT id FROM open WHERE subscription = $1 LIMIT $2";
+
+pub(crate) const LOCK_DRAINING: &str = "SELECT id FROM subscriptions WHERE id = $1 AND draining FOR UPDATE";
+
+pub(crate) const DRAINED: &str = "
+    UPDATE subscriptions SET draining = false
+    WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM open WHERE subscription = $1)";
+
+/// Cancels what is unfinished of these, which are locked, and drops what was asked of them.
+pub(crate) const CANCEL: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now),
+    c AS (
+        UPDATE deliveries d SET
+            revision = d.revision + 1, request = NULL, next_attempt_at = NULL,
+            status = CASE WHEN d.finished_at IS NULL THEN 'cancelled' ELSE d.status END,
+            reason = CASE WHEN d.finished_at IS NULL THEN 'subscription_deleted' ELSE d.reason END,
+            finished_at = coalesce(d.finished_at, (SELECT now FROM n))
+        FROM unnest($1::uuid[]) u (id) WHERE d.id = u.id
+        RETURNING d.id, d.event, d.status, d.finished_at),
+    closed AS (DELETE FROM open o USING c WHERE o.id = c.id),
+    buried AS (
+        INSERT INTO dead (id) SELECT id FROM c WHERE status IN ('exhausted', 'cancelled') ON CONFLICT DO NOTHING),
+    over AS (INSERT INTO finished (at, event) SELECT finished_at, event FROM c),
+    t AS (DELETE FROM turns x USING c WHERE x.delivery = c.id)
+    SELECT count(*) FROM c";
+
+pub(crate) const TAKE_FINISHED: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now)
+    DELETE FROM finished WHERE ctid = ANY(ARRAY(
+        SELECT f.ctid FROM finished f WHERE f.at <= (SELECT now - $1::bigint * interval '1 microsecond' FROM n)
+        ORDER BY f.at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING event, (SELECT now - $1::bigint * interval '1 microsecond' FROM n) AS cutoff";
+
+pub(crate) const LOCK_EVENTS: &str = "
+    SELECT id AS event, delivery_count FROM events WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE";
+
+pub(crate) const LOCK_DELIVERIES_OF: &str = "
+    SELECT d.id, d.event, d.finished_at, d.request IS NOT NULL AS asked FROM deliveries d
+    WHERE d.event = ANY($1::uuid[]) ORDER BY d.id FOR UPDATE";
+
+pub(crate) const DELETE_EVENTS: &str = "
+    WITH a AS (DELETE FROM attempts WHERE delivery = ANY($2::uuid[])),
+    x AS (DELETE FROM dead WHERE id = ANY($2::uuid[])),
+    d AS (DELETE FROM deliveries WHERE id = ANY($2::uuid[]))
+    DELETE FROM events WHERE id = ANY($1::uuid[])";
+
+pub(crate) const FORGET_KEYS: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() AS now)
+    DELETE FROM keys WHERE ctid = ANY(ARRAY(
+        SELECT k.ctid FROM keys k WHERE k.expires_at <= (SELECT now FROM n)
+        ORDER BY k.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))";
+
+// ---------------------------------------------------------------------------------------------------------------
+// Subscriptions
+
+pub(crate) const RAISE: &str = "
+    INSERT INTO tenants AS t (tenant, config_version) VALUES ($1, 1)
+    ON CONFLICT (tenant) DO UPDATE SET config_version = t.config_version + 1 RETURNING config_version, clock() AS now";
+
+pub(crate) const SUBSCRIPTION_BY_ID: &str = "SELECT * FROM subscriptions WHERE id = $1";
+
+pub(crate) const LOCK_SUBSCRIPTION: &str = "
+    SELECT * FROM subscriptions WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE";
+
+pub(crate) const CREATE_SUBSCRIPTION: &str = "
+    INSERT INTO subscriptions
+        (id, tenant, status, version, config_version, created_at, updated_at, settings, secrets)
+    VALUES ($1, $2, $3, 1, $4, $5, $5, $6, $7)";
+
+pub(crate) const UPDATE_SUBSCRIPTION: &str = "
+    UPDATE subscriptions
+    SET status = $2, version = $3, config_version = $4, updated_at = $5, settings = $6, secrets = $7
+    WHERE id = $1";
+
+pub(crate) const DELETE_SUBSCRIPTION: &str = "
+    UPDATE subscriptions
+    SET deleted_at = $2, draining = true, config_version = $3, secrets = $4, version = version + 1 WHERE id = $1";
+
+pub(crate) const GET_SUBSCRIPTIONS: &str =
+    "SELECT * FROM subscriptions WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL";
+
+pub(crate) const LIST_SUBSCRIPTIONS: &str = "
+    SELECT * FROM subscriptions
+    WHERE deleted_at IS NULL AND ($1::text IS NULL OR tenant = $1) AND ($2::text[] = '{}' OR status = ANY($2))
+      AND id < $3 ORDER BY id DESC LIMIT $4";
+
+pub(crate) const SNAPSHOT: &str = "
+    SELECT t.config_version AS tenant_version, s.* FROM tenants t
+    LEFT JOIN subscriptions s ON s.tenant = t.tenant AND s.deleted_at IS NULL
+    WHERE t.tenant = $1 ORDER BY s.id";
+
+pub(crate) const CHANGES: &str = "
+    SELECT t.config_version AS tenant_version, s.* FROM tenants t
+    LEFT JOIN subscriptions s ON s.tenant = t.tenant AND s.config_version > $2
+    WHERE t.tenant = $1 ORDER BY s.id";
+
+/// Takes a database that nobody has bound yet; says which kind of queue serves it.
+pub(crate) const BIND_QUEUE: &str = "
+    UPDATE meta SET queue = coalesce(queue, $1) WHERE id = 1 RETURNING queue";
+
+pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
+
+// ---------------------------------------------------------------------------------------------------------------
+// The inbox
+
+pub(crate) const TRY_RELAY: &str = "SELECT pg_try_advisory_lock($1)";
+
+pub(crate) const END_RELAY: &str = "SELECT pg_advisory_unlock($1)";
+
+pub(crate) const INBOX_TAKE: &str = "SELECT * FROM inbox WHERE problem IS NULL ORDER BY number LIMIT $1";
+
+pub(crate) const INBOX_PUBLISHED: &str = "DELETE FROM inbox WHERE number = ANY($1::bigint[])";
+
+pub(crate) const INBOX_REJECT: &str = "
+    UPDATE inbox i SET problem = u.problem FROM unnest($1::bigint[], $2::text[]) u (number, problem)
+    WHERE i.number = u.number";
+
+/// Rows of one id are one event, told by its last row.
+pub(crate) const INBOX_REJECTED: &str = "
+    SELECT DISTINCT ON (id) id, tenant, event_type, problem, created_at FROM inbox
+    WHERE problem IS NOT NULL AND ($1::text IS NULL OR tenant = $1) AND ($2::uuid IS NULL OR id < $2)
+    ORDER BY id DESC, number DESC LIMIT $3";
+
+pub(crate) const INBOX_DELETE: &str =
+    "DELETE FROM inbox WHERE problem IS NOT NULL AND id = $1 AND ($2::text IS NULL OR tenant = $2)";
+
+// ---------------------------------------------------------------------------------------------------------------
+// Replays
+
+pub(crate) const REPLAY: &str = "SELECT * FROM replays WHERE id = $1";
+
+pub(crate) const REPLAY_START: &str = "
+    INSERT INTO replays (id, tenant, started_at, statuses, subscription, event, event_type, since, until,
+                         last_number, matched, more)
+    SELECT $1, $2, clock(), $3, $4, $5, $6, $7, $8, CASE WHEN s.is_called THEN s.last_value ELSE 0 END, $9, $10
+    FROM numbers s ON CONFLICT (id) DO NOTHING";
+
+pub(crate) const REPLAY_NEXT: &str = "SELECT * FROM replays WHERE NOT finished ORDER BY id LIMIT 1";
+
+pub(crate) const REPLAY_MOVE: &str = "
+    UPDATE replays SET after = coalesce($3, after), finished = $3 IS NULL
+    WHERE id = $1 AND NOT finished AND after IS NOT DISTINCT FROM $2";
+
+pub(crate) const REPLAY_DONE: &str = "UPDATE replays SET done = done + $2 WHERE id = $1";
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Executor as _, PgConnection, Row as _};
+
+    use super::ALL;
+    use crate::connection::{Connector, Role};
+    use crate::support::Case;
+
+    /// A statement with its parameters' types, prepared on a connection of the engine's.
+    async fn prepare(conn: &mut PgConnection, name: &str, sql: &str) -> usize {
+        let prepare = format!("PREPARE {name} AS {sql}");
+        conn.execute(prepare.as_str()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let count: i64 = sqlx::query_scalar(
+            "SELECT coalesce(array_length(parameter_types, 1), 0)::int8 FROM pg_prepared_statements WHERE name = $1",
+        )
+        .bind(name.to_lowercase())
+        .fetch_one(conn)
+        .await
+        .unwrap();
+        usize::try_from(count).unwrap()
+    }
+
+    /// And that plans which are made while the tables are empty are those that are wanted of full ones.
+    #[tokio::test]
+    async fn every_statement_can_be_prepared_and_reads_no_table_from_end_to_end() {
+        let Some(case) = Case::create_or_skip("statements").await else { return };
+        case.open().await;
+        let mut conn = Connector::new(&case.options()).connect(Role::Engine).await.unwrap();
+        for (name, sql) in ALL {
+            let parameters = prepare(&mut conn, name, sql).await;
+            let nulls = vec!["NULL"; parameters].join(", ");
+            let arguments = if parameters == 0 { String::new() } else { format!("({nulls})") };
+            let explain = format!("EXPLAIN EXECUTE {name}{arguments}");
+            let plan =
+                conn.fetch_all(explain.as_str()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            for line in plan.iter().map(|row| row.get::<String, _>(0)) {
+                let scans = line.contains("Seq Scan on") && !line.contains("Seq Scan on numbers");
+                assert!(!scans, "{name} scans a table: {line}");
+            }
+        }
+        case.clean_up().await;
+    }
+
+    #[test]
+    fn every_statement_is_listed() {
+        let constants = include_str!("sql.rs").lines().filter(|line| line.starts_with("pub(crate) const "));
+        let names: Vec<&str> = constants
+            .filter_map(|line| line.strip_prefix("pub(crate) const ")?.split(':').next())
+            .filter(|name| *name != "ALL")
+            .collect();
+        for name in &names {
+            assert!(ALL.iter().any(|(listed, _)| listed == name), "{name} is not in ALL");
+        }
+        assert!(names.len() > 50);
+    }
+}
