@@ -1,10 +1,9 @@
 //! Who calls, and for which tenant.
 //!
 //! Every handler asks here and nowhere else, so that a route that forgot its tenant does not compile: a
-//! [`Tenant`] or a [`Scope`] is what the engine and the history take. A caller is an admin unless whoever
-//! authenticated the request said otherwise by putting a [`Caller`] into its extensions.
-
-use std::convert::Infallible;
+//! [`Tenant`] or a [`Scope`] is what the engine and the history take. The caller of a request is, in this order:
+//! who the application says by putting a [`Caller`] into its extensions; with keys, the holder of the one that
+//! it carries, and without a good one 401; an admin.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -12,9 +11,11 @@ use webhook_core::model::Tenant;
 
 use crate::params::Params;
 use crate::problem::{Problem, ProblemCode};
+use crate::state::Shared;
 
 /// Who made a request. An application that nests the router and authenticates requests itself inserts one
-/// into the request's extensions, in a layer around the router; without one the caller is an admin.
+/// into the request's extensions, in a layer around the router; without one, the keys of
+/// [`HttpOptions::keys`](crate::HttpOptions::keys) decide, and without keys the caller is an admin.
 ///
 /// ```
 /// use axum::extract::Request;
@@ -74,9 +75,9 @@ impl Caller {
         }
     }
 
-    /// Whether what belongs to this tenant exists for the caller.
-    pub(crate) fn sees(&self, tenant: &Tenant) -> bool {
-        self.bound.as_ref().is_none_or(|bound| bound == tenant)
+    /// Whether it may act for every tenant.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.bound.is_none()
     }
 
     fn resolve(&self, named: Option<Tenant>) -> Result<Tenant, Problem> {
@@ -92,11 +93,15 @@ fn not_yours() -> Problem {
     Problem::new(ProblemCode::Forbidden, "the caller is bound to another tenant")
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get().cloned().unwrap_or(const { Self::admin() }))
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        match (parts.extensions.get::<Self>(), &app.options.keys) {
+            (Some(caller), _) => Ok(caller.clone()),
+            (None, Some(keys)) => keys.caller(&parts.headers),
+            (None, None) => Ok(Self::admin()),
+        }
     }
 }
 

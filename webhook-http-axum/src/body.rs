@@ -1,13 +1,15 @@
 //! Request bodies: their type, their size, and JSON out of them.
 //!
 //! A body is refused before it is buffered when its length is known to be too large, and as soon as it grows
-//! past the limit when it is not. What is not JSON is 400; JSON of the wrong shape is 422. Keys that occur
+//! past the limit when it is not. One that is not there in time is refused too, so that clients which send a
+//! byte now and then do not pile up. What is not JSON is 400; JSON of the wrong shape is 422. Keys that occur
 //! twice are refused: parsers disagree on which one counts (RFC 8259, section 4), so such a request means two
 //! things. That does not hold for payloads, which are kept as they came.
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
@@ -25,6 +27,9 @@ use crate::problem::{Problem, ProblemCode};
 pub(crate) const JSON: &str = "application/json";
 /// RFC 7396.
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// How long a whole body may take. The largest batch needs 2 Mbit/s.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Refuses a body that does not say it is one of `accepted`, in UTF-8.
 pub(crate) fn expect_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Problem> {
@@ -47,7 +52,7 @@ pub(crate) fn expect_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), 
     }
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes within [`DEADLINE`].
 pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     if coded {
@@ -65,13 +70,12 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        if is_over_limit(&error) {
-            too_large()
-        } else {
-            malformed("the body ended early or could not be read")
-        }
-    })
+    match tokio::time::timeout(DEADLINE, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_over_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(malformed("the body ended early or could not be read")),
+        Err(_) => Err(malformed(format!("the body did not arrive within {} s", DEADLINE.as_secs()))),
+    }
 }
 
 /// Whether a limit was passed, ours or that of a layer around the router.

@@ -6,6 +6,7 @@ mod cursor;
 mod fields;
 mod guard;
 mod json;
+mod keys;
 mod merge;
 mod options;
 mod params;
@@ -24,16 +25,19 @@ use webhook_core::Webhooks;
 use webhook_core::store::History;
 
 pub use access::Caller;
+pub use keys::{KeyError, Keys};
 pub use options::HttpOptions;
 pub use probes::{Draining, probes};
 pub use problem::{Problem, ProblemCode};
+pub use routes::{ROUTES, Route};
 
 /// The API over an engine, to be nested under any path; `history` is the store that the engine
 /// works on.
 ///
 /// Every answer to a request below that path is the API's own: errors, unknown routes and methods, and
 /// panics too, are `application/problem+json`. A trailing slash is accepted on every route. Requests act for
-/// all tenants unless a layer around the router has put a [`Caller`] into their extensions.
+/// all tenants unless the options have [`Keys`] or a layer around the router has put a [`Caller`] into their
+/// extensions.
 ///
 /// An application with a state of its own nests `router(…).with_state(())`.
 pub fn router(webhooks: Webhooks, history: Arc<dyn History>, options: HttpOptions) -> Router {

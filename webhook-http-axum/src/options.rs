@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use webhook_core::time::{Clock, SystemClock};
 
+use crate::keys::Keys;
+
 /// Settings of [`router`](crate::router).
 ///
 /// ```
@@ -15,14 +17,15 @@ use webhook_core::time::{Clock, SystemClock};
 pub struct HttpOptions {
     pub(crate) max_payload: usize,
     pub(crate) loopback_only: bool,
+    pub(crate) keys: Option<Keys>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl HttpOptions {
-    /// A payload of up to 1 MiB, callers from anywhere, and the machine's clock.
+    /// A payload of up to 1 MiB, callers from anywhere without keys, and the machine's clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { max_payload: 1024 * 1024, loopback_only: false, clock: Arc::new(SystemClock) }
+        Self { max_payload: 1024 * 1024, loopback_only: false, keys: None, clock: Arc::new(SystemClock) }
     }
 
     /// The largest payload in bytes; give the engine's builder the same. Larger ones are answered with 413,
@@ -40,6 +43,16 @@ impl HttpOptions {
     #[must_use]
     pub fn loopback_only(mut self, on: bool) -> Self {
         self.loopback_only = on;
+        self
+    }
+
+    /// Takes requests with one of these keys alone, and answers others with 401, on routes that do not exist
+    /// too. `POST /ingest/{id}` of a subscription with `verify` needs none: its caller proves itself by a
+    /// signature. A request with a [`Caller`](crate::Caller) in its extensions was authenticated by the
+    /// application and needs none either.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = Some(keys);
         self
     }
 

@@ -64,6 +64,14 @@ pub(crate) struct ServeFlags {
     pub(crate) role: Option<String>,
     #[arg(
         long,
+        value_name = "KEY",
+        help = "A bearer key of 16 characters or more: KEY for an admin, TENANT:KEY for one tenant; repeatable. Other users of this machine can read arguments, not --api-key-file [env: WEBHOOK_API_KEYS, comma separated]"
+    )]
+    pub(crate) api_key: Vec<String>,
+    #[arg(long, value_name = "PATH", help = "A file with such keys, one a line")]
+    pub(crate) api_key_file: Option<String>,
+    #[arg(
+        long,
         value_name = "CIDR",
         help = "A range of addresses let through the private-network guard, such as 10.0.0.0/8; repeatable [env: WEBHOOK_ALLOW_CIDRS, comma separated]"
     )]

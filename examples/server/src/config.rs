@@ -18,6 +18,7 @@ use webhook_core::secret::Secret;
 use webhook_core::signature::SignatureScheme;
 use webhook_core::target::TargetRules;
 use webhook_core::units::{format_duration, format_size, parse_duration, parse_size};
+use webhook_http_axum::Keys;
 
 use crate::backend::Database;
 use crate::cli::{DemoFlags, ListenFlags, MigrateFlags, ServeFlags};
@@ -30,9 +31,9 @@ const RETENTIONS: RangeInclusive<Duration> = Duration::from_secs(1)..=webhook_co
 const PAYLOADS: RangeInclusive<u64> = 1..=256 * 1024 * 1024;
 
 /// Variables of settings that other versions of this server have. One that is set would change nothing here, and
-/// whoever set `WEBHOOK_API_KEYS` believes to be protected.
+/// whoever set `WEBHOOK_ENCRYPTION_KEYS` believes to be protected.
 const UNKNOWN_HERE: &[&str] =
-    &["REDIS_URL", "WEBHOOK_API_KEYS", "WEBHOOK_DISABLE_AFTER", "WEBHOOK_ENCRYPTION_KEYS", "WEBHOOK_CONFIG"];
+    &["REDIS_URL", "WEBHOOK_DISABLE_AFTER", "WEBHOOK_ENCRYPTION_KEYS", "WEBHOOK_CONFIG"];
 
 /// A value that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,7 @@ pub(crate) struct ServeConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
     pub(crate) role: Role,
+    pub(crate) keys: Option<Keys>,
     pub(crate) rules: TargetRules,
     pub(crate) concurrency: u32,
     pub(crate) max_in_flight: u32,
@@ -219,12 +221,14 @@ impl ServeConfig {
         let f = flags;
         let role = setting("--role", "WEBHOOK_ROLE", f.role.as_ref());
         let database = database(f.database_url.as_ref(), environment)?;
+        let keys = keys::read(flags, environment)?;
         Ok(Self {
             listen: setting("--listen", "WEBHOOK_LISTEN", f.listen.as_ref())
-                .read(listen_address)?
+                .read(|text| listen_address(text, keys.is_some()))?
                 .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
             role: role.read(|text| role_on(text, &database))?.unwrap_or(Role::All),
             database,
+            keys,
             rules: TargetRules {
                 allow: setting("--allow-cidr", "WEBHOOK_ALLOW_CIDRS", ranges)
                     .read(address_ranges)?
@@ -371,8 +375,9 @@ fn kind_of_queue(text: &str) -> Result<(), &'static str> {
     })
 }
 
-/// An address to listen on. Nobody has to prove anything to this server, so only this machine may reach it.
-fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+/// An address to listen on. To a server that is not `locked` nobody has to prove anything, so only this machine may
+/// reach it.
+fn listen_address(text: &str, locked: bool) -> Result<SocketAddr, &'static str> {
     let address: SocketAddr = match text.strip_prefix("localhost:") {
         Some(port) => port.parse().map(|port: u16| (Ipv4Addr::LOCALHOST, port).into()).map_err(|_| ()),
         None => text.parse().map_err(|_| ()),
@@ -380,9 +385,9 @@ fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
     .map_err(
         |()| "expected an address and a port, such as 127.0.0.1:8080 or [::1]:8080 (port 0 takes a free one)",
     )?;
-    if !address.ip().to_canonical().is_loopback() {
+    if !locked && !address.ip().to_canonical().is_loopback() {
         return Err("without API keys the server listens on loopback only, such as 127.0.0.1:8080: whoever \
-                    reaches the port may do everything");
+                    reaches the port may do everything; give it keys with --api-key");
     }
     Ok(address)
 }
@@ -465,5 +470,6 @@ fn log_filter(text: &str) -> Result<Targets, &'static str> {
     text.replace(' ', "").parse().map_err(|_| expected)
 }
 
+mod keys;
 #[cfg(test)]
 mod tests;

@@ -84,8 +84,12 @@ pub(crate) fn app(
     if !config.role.serves_api() {
         return probes.fallback(only_probes);
     }
-    // There are no keys, so it listens on loopback, and no web page may drive it.
-    let options = HttpOptions::new().max_payload(config.max_payload).loopback_only(true);
+    let options = HttpOptions::new().max_payload(config.max_payload);
+    let options = match &config.keys {
+        Some(keys) => options.keys(keys.clone()),
+        // It listens on loopback, and no web page may drive it.
+        None => options.loopback_only(true),
+    };
     let api = webhook_http_axum::router(webhooks.clone(), history, options)
         .layer(middleware::from_fn_with_state(gate, through_the_gate));
     Router::new().route("/", get(page)).nest("/api/v1", api).merge(probes).fallback(nothing_here)

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -14,6 +13,7 @@ use webhook_core::store::History;
 use webhook_core::{Webhooks, Workers};
 use webhook_deliver_hyper::HyperDeliverer;
 
+use crate::accept;
 use crate::backend::Backend;
 use crate::config::ServeConfig;
 use crate::http::{self, Gate};
@@ -67,15 +67,9 @@ impl Service {
 
         let gate = Gate::default();
         let app = http::app(&webhooks, Arc::clone(&backend.history), config, gate.clone());
-        // Answers are small and written whole: waiting to fill a packet would only delay them.
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (close, closed) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, app).with_graceful_shutdown(async move { drop(closed.await) });
-        let server = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let server =
+            tokio::spawn(accept::serve(listener, app, accept::HEAD, async move { drop(closed.await) }));
         let history = Arc::clone(&backend.history);
         Ok(Self { address, webhooks, history, backend, gate, close, server })
     }

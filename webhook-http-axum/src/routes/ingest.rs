@@ -1,7 +1,8 @@
 //! `POST /ingest/{id}`: any body becomes an event for one subscription.
 //!
 //! A subscription with `verify` believes whoever signs, whatever key the request carries; one without
-//! believes the caller. Nothing of the body is looked at before the signature over its raw bytes is good.
+//! believes the caller. Nothing of the body is looked at before the signature over its raw bytes is good. To a
+//! stranger, a subscription that does not exist is one that wants a key.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -29,16 +30,21 @@ const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 
 pub(super) async fn ingest(
     State(app): State<Shared>,
-    caller: Caller,
+    caller: Result<Caller, Problem>,
     params: Params,
-    Id(id): Id<SubscriptionId>,
+    id: Result<Id<SubscriptionId>, Problem>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let subscription = match id {
+        Ok(Id(id)) => app.subscription(&Scope::All, id).await,
+        Err(malformed) => Err(malformed),
+    };
+    let signs = subscription.as_ref().is_ok_and(|found| found.verify.is_some());
+    let named = if signs { params.tenant()? } else { named(&caller?, &params)? };
     params.only(&["event_type"])?;
-    let named = params.tenant()?;
-    let subscription = app.subscription(&Scope::All, id).await?;
-    if !may_ingest(&subscription, &caller, named.as_ref()) {
+    let subscription = subscription?;
+    if named.is_some_and(|named| named != subscription.tenant) {
         return Err(Problem::not_found("subscription"));
     }
     let payload = body::read(&headers, body, app.options.max_payload).await?;
@@ -61,9 +67,9 @@ pub(super) async fn ingest(
     }
 }
 
-fn may_ingest(subscription: &Subscription, caller: &Caller, named: Option<&Tenant>) -> bool {
-    named.is_none_or(|named| *named == subscription.tenant)
-        && (subscription.verify.is_some() || caller.sees(&subscription.tenant))
+/// The tenant that the subscription has to be of, if the caller or the query says one.
+fn named(caller: &Caller, params: &Params) -> Result<Option<Tenant>, Problem> {
+    if caller.is_admin() { params.tenant() } else { caller.tenant(params).map(Some) }
 }
 
 fn authenticate(

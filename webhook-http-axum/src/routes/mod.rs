@@ -1,5 +1,5 @@
-//! The routes, one file a resource. Each handler reads its query, then its headers, then its body, so that a
-//! request that is refused for its address is refused before its body is read.
+//! The routes, one file a resource. Each handler asks who calls before all else, then reads its query, then its
+//! headers, then its body, so that a request that is refused for its address is refused before its body is read.
 
 mod attempts;
 mod deliveries;
@@ -13,66 +13,95 @@ mod subscription_change;
 mod subscription_requests;
 mod subscriptions;
 
-use axum::Router;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Router, routing};
 use http::{HeaderMap, HeaderName};
 
+use crate::access::Caller;
 use crate::problem::{Problem, ProblemCode};
 use crate::state::Shared;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// All routes of the API.
-pub(crate) fn all() -> Router<Shared> {
-    let router = Router::new();
-    let router = both(router, "/subscriptions", post(subscriptions::create).get(subscriptions::list));
-    let router = both(
-        router,
-        "/subscriptions/{id}",
-        get(subscriptions::get)
-            .put(subscription_change::replace)
-            .patch(subscription_change::patch)
-            .delete(subscription_change::delete),
-    );
-    let router = both(router, "/subscriptions/{id}/secret", get(subscriptions::secret));
-    let router = both(router, "/subscriptions/{id}/pause", post(subscription_requests::pause));
-    let router = both(router, "/subscriptions/{id}/resume", post(subscription_requests::resume));
-    let router =
-        both(router, "/subscriptions/{id}/rotate-secret", post(subscription_requests::rotate_secret));
-    let router = both(router, "/subscriptions/{id}/test", post(subscription_requests::test));
-    let router = both(router, "/subscriptions/{id}/replay", post(replays::of_subscription));
-    let router = both(router, "/subscriptions/{id}/attempts", get(attempts::of_subscription));
-    let router = both(router, "/subscriptions/{id}/deliveries", get(deliveries::of_subscription));
-    let router = both(router, "/events", post(publish::one).get(events::list));
-    let router = both(router, "/events/batch", post(publish::batch));
-    let router = both(router, "/events/{id}", get(events::get));
-    let router = both(router, "/events/{id}/payload", get(events::payload));
-    let router = both(router, "/events/{id}/cancel", post(requests::cancel_event));
-    let router = both(router, "/events/{id}/replay", post(requests::replay_event));
-    let router = both(router, "/ingest/{id}", post(ingest::ingest));
-    let router = both(router, "/deliveries", get(deliveries::list));
-    let router = both(router, "/deliveries/retry", post(replays::retry));
-    let router = both(router, "/deliveries/{id}", get(deliveries::get));
-    let router = both(router, "/deliveries/{id}/retry", post(requests::retry));
-    let router = both(router, "/deliveries/{id}/cancel", post(requests::cancel));
-    let router = both(router, "/replays/{id}", get(replays::get));
-    let router = both(router, "/inbox", get(inbox::list));
-    let router = both(router, "/inbox/{id}", delete(inbox::delete));
-    both(router, "/attempts", get(attempts::list))
+/// A route of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    pub method: &'static str,
+    /// Its path below the one that the router is nested under, with `{id}` where an id stands.
+    pub path: &'static str,
 }
 
-/// With and without a trailing slash.
-fn both(router: Router<Shared>, path: &str, methods: MethodRouter<Shared>) -> Router<Shared> {
-    router.route(&format!("{path}/"), methods.clone()).route(path, methods)
+/// Writes the list of routes and the router from one table, so that what holds for every route (keys, tenants,
+/// the OpenAPI document) is checked on every route.
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path;)*) => {
+        /// Every route of the API, in the order of its page.
+        pub const ROUTES: &[Route] = &[$(Route { method: method(stringify!($method)), path: $path }),*];
+
+        /// The routes with their handlers, each with and without a trailing slash.
+        pub(crate) fn all() -> Router<Shared> {
+            let router = Router::new();
+            $(let router = router
+                .route($path, routing::$method($handler))
+                .route(concat!($path, "/"), routing::$method($handler));)*
+            router
+        }
+    };
 }
 
-/// The answer for a path that is no route.
-pub(crate) async fn no_route() -> Problem {
+routes! {
+    post "/subscriptions" => subscriptions::create;
+    get "/subscriptions" => subscriptions::list;
+    get "/subscriptions/{id}" => subscriptions::get;
+    put "/subscriptions/{id}" => subscription_change::replace;
+    patch "/subscriptions/{id}" => subscription_change::patch;
+    delete "/subscriptions/{id}" => subscription_change::delete;
+    post "/subscriptions/{id}/pause" => subscription_requests::pause;
+    post "/subscriptions/{id}/resume" => subscription_requests::resume;
+    get "/subscriptions/{id}/secret" => subscriptions::secret;
+    post "/subscriptions/{id}/rotate-secret" => subscription_requests::rotate_secret;
+    post "/subscriptions/{id}/test" => subscription_requests::test;
+    post "/subscriptions/{id}/replay" => replays::of_subscription;
+    get "/subscriptions/{id}/attempts" => attempts::of_subscription;
+    get "/subscriptions/{id}/deliveries" => deliveries::of_subscription;
+    post "/events" => publish::one;
+    post "/events/batch" => publish::batch;
+    post "/ingest/{id}" => ingest::ingest;
+    get "/events" => events::list;
+    get "/events/{id}" => events::get;
+    get "/events/{id}/payload" => events::payload;
+    post "/events/{id}/cancel" => requests::cancel_event;
+    post "/events/{id}/replay" => requests::replay_event;
+    get "/deliveries" => deliveries::list;
+    post "/deliveries/retry" => replays::retry;
+    get "/deliveries/{id}" => deliveries::get;
+    post "/deliveries/{id}/retry" => requests::retry;
+    post "/deliveries/{id}/cancel" => requests::cancel;
+    get "/attempts" => attempts::list;
+    get "/inbox" => inbox::list;
+    delete "/inbox/{id}" => inbox::delete;
+    get "/replays/{id}" => replays::get;
+}
+
+/// The name of a method by that of the function for it.
+const fn method(function: &str) -> &'static str {
+    match function.as_bytes() {
+        b"get" => "GET",
+        b"post" => "POST",
+        b"put" => "PUT",
+        b"patch" => "PATCH",
+        b"delete" => "DELETE",
+        _ => panic!("not a method"),
+    }
+}
+
+/// The answer for a path that is no route, to whoever may know.
+pub(crate) async fn no_route(_: Caller) -> Problem {
     Problem::new(ProblemCode::NotFound, "there is no such route")
 }
 
 /// The answer for a route that has other methods; `Allow` is added by the router.
-pub(crate) async fn no_method() -> Problem {
+pub(crate) async fn no_method(_: Caller) -> Problem {
     Problem::new(ProblemCode::MethodNotAllowed, "this route has other methods; `Allow` names them")
 }
 

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use http::{Method, Request};
 use serde_json::json;
 
-use super::harness::{Api, request};
+use super::harness::{Api, request, text};
 
 const JSON: &str = "application/json";
 const ID: &str = "0190c8f2-7d1e-7c3a-9b0e-2f4f6a8b0c1d";
@@ -364,6 +366,144 @@ fn addresses() -> Vec<Bad> {
     ]
 }
 
+/// What no JSON parser, database or log takes well: NUL, depth, size, headers that mean two things.
+fn absurd() -> Vec<Bad> {
+    let json = [("content-type", JSON)];
+    let post =
+        |path: &str, body: &[u8], expected, field| bad(&Method::POST, path, &json, body, expected, field);
+    let target = r#""target_url":"https://example.com/""#;
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(200), close.repeat(200));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(300 * 1024));
+    let huge = format!("{{\"event_type\":\"a\",\"payload\":\"{}\"}}", "x".repeat(5000));
+    let with = |headers: &[(&str, &str)], path: &str, body: &str, expected, field| {
+        bad(&Method::POST, path, headers, body, expected, field)
+    };
+    let event = r#"{"event_type":"a","payload":1}"#;
+    let too_large = (413, "payload_too_large");
+    let mut all = vec![
+        post("/subscriptions", b"{\"a\":\0}", MALFORMED, None),
+        post("/subscriptions", b"\0", MALFORMED, None),
+        post("/subscriptions", b"{\"a\":\"\0\"}", MALFORMED, None),
+        post("/events", b"{\"event_type\":\"a\0\",\"payload\":1}", MALFORMED, None),
+        post("/events", br#"{"event_type":"a\u0000","payload":1}"#, INVALID, Some("event_type")),
+        post("/events", br#"{"event_type":"a","payload":1,"tenant":"\u0000"}"#, INVALID, Some("tenant")),
+        post(
+            "/events",
+            br#"{"event_type":"a","payload":1,"ordering_key":"\u0000"}"#,
+            INVALID,
+            Some("ordering_key"),
+        ),
+        post(
+            "/subscriptions",
+            br#"{"target_url":"https://example.com/","headers":{"X-A":"\u0000"}}"#,
+            INVALID,
+            Some("headers.X-A"),
+        ),
+        post(
+            "/subscriptions",
+            br#"{"target_url":"https://example.com/","event_types":["\u0000"]}"#,
+            INVALID,
+            Some("event_types[0]"),
+        ),
+        post(
+            "/subscriptions",
+            br#"{"target_url":"https://exa\u0000mple.com/"}"#,
+            INVALID,
+            Some("target_url"),
+        ),
+        post("/subscriptions", b"\xef\xbb\xbf{}", MALFORMED, None),
+        post("/subscriptions", b"{\x00\"\x00a\x00\"\x00", MALFORMED, None),
+        post("/subscriptions", b"\xed\xa0\x80", MALFORMED, None),
+        post("/subscriptions", br#"{"description":"\ud800"}"#, MALFORMED, None),
+        post("/subscriptions", br#"{"max_in_flight":1e999}"#, MALFORMED, None),
+        post("/subscriptions", b"{\"a\":NaN}", MALFORMED, None),
+        post("/subscriptions", b"{\"a\":Infinity}", MALFORMED, None),
+        post("/subscriptions", b"{\"a\":01}", MALFORMED, None),
+        post("/subscriptions", b"{\"a\":1}/* comment */", MALFORMED, None),
+        post(
+            "/subscriptions",
+            format!("{{{target},\"filter\":{}}}", deep(r#"{"$not":"#, "}")).as_bytes(),
+            MALFORMED,
+            None,
+        ),
+        post(
+            "/subscriptions",
+            format!("{{{target},\"filter\":{}{{\"a\":1}}{}}}", r#"{"$not":"#.repeat(9), "}".repeat(9))
+                .as_bytes(),
+            INVALID,
+            None,
+        ),
+        post("/subscriptions", large.as_bytes(), too_large, None),
+        post("/events", format!("{{\"a\":\"{}\"}}", "x".repeat(80_000)).as_bytes(), too_large, None),
+        post("/events", huge.as_bytes(), too_large, None),
+        post("/events/batch", format!("{{\"a\":\"{}\"}}", "x".repeat(40_000)).as_bytes(), too_large, None),
+        with(&[("content-type", JSON), ("idempotency-key", "é")], "/events", event, INVALID, None),
+        with(&[("content-type", JSON), ("idempotency-key", "a\tb")], "/events", event, INVALID, None),
+        with(&[("content-type", JSON), ("content-encoding", "br")], "/events", event, MEDIA, None),
+        with(&[("content-type", JSON), ("content-encoding", "x")], "/deliveries/retry", "{}", MEDIA, None),
+        with(&[("content-type", "application/json; charset=utf-16")], "/events", event, MEDIA, None),
+        with(&[("content-type", "application/json/x")], "/events", event, MEDIA, None),
+        with(&[("content-type", "")], "/events", event, MEDIA, None),
+        with(&[("content-type", &"x".repeat(8000))], "/events", event, MEDIA, None),
+        with(&[("content-type", "multipart/form-data")], "/events/batch", event, MEDIA, None),
+        with(&[("content-type", "application/merge-patch+json")], "/subscriptions", "{}", MEDIA, None),
+        with(
+            &[("content-type", JSON), ("idempotency-key", "a")],
+            "/events/batch",
+            r#"{"events":[]}"#,
+            INVALID,
+            Some("idempotency_key"),
+        ),
+    ];
+    let path = format!("/subscriptions/{ID}");
+    for tag in ["", "3", "\"3", "3\"", "\"1\" \"2\"", "*, 3", "W/3", "é"] {
+        let headers = [("content-type", JSON), ("if-match", tag)];
+        if tag != "*, 3" && tag != "\"1\" \"2\"" {
+            all.push(bad(&Method::PUT, &path, &headers, "{}", PARAMETER, Some("If-Match")));
+            all.push(bad(&Method::PATCH, &path, &headers, "{}", PARAMETER, Some("If-Match")));
+        }
+    }
+    all
+}
+
+/// Cursors that no list gave, and parameters that no list has, on every list.
+fn lists() -> Vec<Bad> {
+    let get = |path: String, expected, field| bad(&Method::GET, &path, &[], "", expected, field);
+    // A version, an id and a seal, as long as a real one and made up.
+    let forged = "AQGQyPJ9Hnw6mw4vT2qLDB3AAAAAAAAAAA";
+    let long = "A".repeat(5000);
+    let mut all = Vec::new();
+    for list in ["/subscriptions", "/events", "/deliveries", "/attempts", "/inbox"] {
+        for cursor in ["", "x", "%00", "%FF", "null", "AAAA", ID, forged, &long, "..%2F..%2Fetc%2Fpasswd"] {
+            all.push(get(format!("{list}?cursor={cursor}"), (400, "invalid_cursor"), None));
+        }
+        for limit in ["", "0", "-1", "251", "1.0", "1e2", "99999999999999999999", "%00", "x"] {
+            all.push(get(format!("{list}?limit={limit}"), PARAMETER, Some("limit")));
+        }
+        for tenant in ["", "%00", "a%20b", "a/b", "%2A%2A", &long] {
+            all.push(get(format!("{list}?tenant={tenant}"), PARAMETER, Some("tenant")));
+        }
+        all.push(get(format!("{list}?offset=1"), PARAMETER, Some("offset")));
+        all.push(get(format!("{list}?Limit=1"), PARAMETER, Some("Limit")));
+        all.push(get(format!("{list}?tenant=a&tenant=a"), PARAMETER, Some("tenant")));
+        all.push(bad(&Method::PATCH, list, &[("content-type", JSON)], "{}", METHOD, None));
+        all.push(bad(&Method::from_bytes(b"BREW").unwrap(), list, &[], "", METHOD, None));
+    }
+    for list in ["/events", "/deliveries", "/attempts"] {
+        for (name, value) in [
+            ("since", ""),
+            ("since", "0"),
+            ("since", "2026-01-01"),
+            ("until", "2026-13-01T00:00:00Z"),
+            ("until", "2026-01-01T00:00:00"),
+            ("until", "%00"),
+        ] {
+            all.push(get(format!("{list}?{name}={value}"), PARAMETER, Some(name)));
+        }
+    }
+    all
+}
+
 #[tokio::test]
 async fn every_bad_request_has_its_status_its_code_and_its_field() {
     let api = Api::new();
@@ -373,12 +513,18 @@ async fn every_bad_request_has_its_status_its_code_and_its_field() {
         .chain(events())
         .chain(requests())
         .chain(addresses())
+        .chain(absurd())
+        .chain(lists())
         .collect();
-    assert!(table.len() >= 60, "{}", table.len());
+    assert!(table.len() >= 450, "{}", table.len());
+    let mut wrong = Vec::new();
     for Bad { request, name, status, code, field } in table {
         let method = request.method().clone();
         let answer = api.send(request).await;
-        assert_eq!(answer.problem(), (status, code.to_owned()), "{name}: {}", answer.text());
+        if answer.status != status || answer.problem().1 != code {
+            wrong.push(format!("{name}: expected {status} {code}, got {}: {}", answer.status, answer.text()));
+            continue;
+        }
         if let Some(field) = field {
             assert!(answer.fields().iter().any(|named| named == field), "{name}: {}", answer.text());
         }
@@ -389,13 +535,70 @@ async fn every_bad_request_has_its_status_its_code_and_its_field() {
             );
         }
     }
-    for list in ["/events", "/subscriptions"] {
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for list in ["/events", "/subscriptions", "/deliveries", "/attempts", "/inbox"] {
         assert_eq!(
             api.get(&format!("{list}?tenant=*")).await.value()["data"],
             json!([]),
             "nothing was stored"
         );
     }
+}
+
+/// A real cursor is of one list, one tenant and one set of filters.
+#[tokio::test]
+async fn a_cursor_of_another_list_tenant_or_filter_is_refused() {
+    let api = Api::new();
+    for _ in 0..2 {
+        api.subscribe(json!({})).await;
+        api.publish("a", json!(1)).await;
+    }
+    let id = text(&api.get("/subscriptions").await.value()["data"][1]["id"]);
+    let lists = [
+        "/subscriptions?limit=1",
+        "/subscriptions?limit=1&status=active",
+        "/subscriptions?limit=1&tenant=*",
+        "/events?limit=1",
+        "/events?limit=1&event_type=a",
+        "/events?limit=1&tenant=*",
+        "/deliveries?limit=1",
+        "/deliveries?limit=1&status=pending",
+        &format!("/deliveries?limit=1&subscription_id={id}"),
+        &format!("/subscriptions/{id}/deliveries?limit=1"),
+    ];
+    for from in lists {
+        let cursor = text(&api.get(from).await.value()["next_cursor"]);
+        for to in lists {
+            let answer = api.get(&format!("{to}&cursor={cursor}")).await;
+            if from == to {
+                assert_eq!(answer.status, 200, "{from}");
+            } else {
+                assert_eq!(answer.problem(), (400, "invalid_cursor".into()), "{from} on {to}");
+            }
+        }
+    }
+}
+
+/// A body that comes slowly, or never, holds nothing for longer than the deadline.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_given_up() {
+    let api = Api::new();
+    for path in ["/subscriptions", "/events", "/events/batch", "/deliveries/retry"] {
+        let drops = futures::stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(1)).await; // verify: allow(sleep): paused time
+            Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(b" ")), ()))
+        });
+        let body = axum::body::Body::from_stream(Box::pin(drops));
+        let started = tokio::time::Instant::now();
+        let answer = api.send(request(Method::POST, path, &[("content-type", JSON)], body)).await;
+        assert_eq!(answer.problem(), (400, "malformed_json".into()), "{path}");
+        assert!(answer.text().contains("within 30 s"), "{}", answer.text());
+        assert!(started.elapsed() < Duration::from_secs(31), "{path}");
+    }
+    let broken = futures::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other("cut off"))]);
+    let body = axum::body::Body::from_stream(broken);
+    let answer = api.send(request(Method::POST, "/events", &[("content-type", JSON)], body)).await;
+    assert_eq!(answer.problem(), (400, "malformed_json".into()));
 }
 
 /// What is wrong with a request over a subscription that exists.

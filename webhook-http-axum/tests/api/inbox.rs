@@ -5,7 +5,7 @@ use webhook_core::store::InboxEvent;
 use super::harness::{Api, ids, text};
 
 /// Inserts one event for each tenant that cannot be published; gives their ids when all are rejected.
-async fn rejected<const N: usize>(api: &Api, tenants: [&str; N]) -> [String; N] {
+pub(crate) async fn rejected<const N: usize>(api: &Api, tenants: [&str; N]) -> [String; N] {
     let published = tenants.map(|tenant| {
         let event: InboxEvent = NewEvent::json("not a type", "{}").into();
         api.store.0.publish_later(InboxEvent { tenant: tenant.to_owned(), ..event }).to_string()

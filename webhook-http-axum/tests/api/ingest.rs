@@ -16,6 +16,11 @@ fn hmac(key: &[u8], pieces: &[&[u8]]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// The hex HMAC-SHA256 of a body.
+pub(crate) fn hex_signature(key: &[u8], body: &[u8]) -> String {
+    hex::encode(hmac(key, &[body]))
+}
+
 async fn ingest(api: &Api, subscription: &Value, headers: &[(&str, &str)], body: &str) -> Answer {
     let path = format!("/ingest/{}", subscription["id"].as_str().unwrap());
     api.send(request(Method::POST, &path, headers, body.to_owned())).await

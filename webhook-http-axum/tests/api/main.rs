@@ -7,6 +7,7 @@ mod harness;
 mod history;
 mod inbox;
 mod ingest;
+mod keys;
 mod nesting;
 mod outage;
 mod patch;

@@ -101,21 +101,33 @@ fn a_signing_secret_is_not_repeated() {
 
 #[test]
 fn a_setting_of_another_version_is_refused_rather_than_ignored() {
-    let error = read(&ServeFlags::default(), &[("WEBHOOK_API_KEYS", "0123456789abcdef")]).unwrap_err();
-    assert!(error.contains("WEBHOOK_API_KEYS") && !error.contains("0123456789abcdef"), "{error}");
+    let error = read(&ServeFlags::default(), &[("WEBHOOK_ENCRYPTION_KEYS", "0123456789abcdef")]).unwrap_err();
+    assert!(error.contains("WEBHOOK_ENCRYPTION_KEYS") && !error.contains("0123456789abcdef"), "{error}");
 }
 
 #[test]
 fn without_keys_only_loopback_is_listened_on() {
     for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80"] {
-        assert!(listen_address(address).unwrap_err().contains("API keys"), "{address}");
+        assert!(listen_address(address, false).unwrap_err().contains("API keys"), "{address}");
     }
     for address in ["127.0.0.1:0", "127.8.8.8:80", "[::1]:8080", "[::ffff:127.0.0.1]:80", "localhost:8080"] {
-        assert!(listen_address(address).is_ok(), "{address}");
+        assert!(listen_address(address, false).is_ok(), "{address}");
     }
     for address in ["8080", "localhost", "example.com:80", ""] {
-        assert!(listen_address(address).is_err(), "{address}");
+        assert!(listen_address(address, false).is_err(), "{address}");
+        assert!(listen_address(address, true).is_err(), "{address}");
     }
+}
+
+#[test]
+fn with_keys_any_address_is_listened_on() {
+    for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80", "127.0.0.1:8080"] {
+        assert!(listen_address(address, true).is_ok(), "{address}");
+    }
+    let variables = [("WEBHOOK_LISTEN", "0.0.0.0:8080"), ("WEBHOOK_API_KEYS", "0123456789abcdef")];
+    let config = read(&ServeFlags::default(), &variables).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
 }
 
 #[test]

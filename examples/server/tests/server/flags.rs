@@ -110,9 +110,10 @@ fn what_is_not_built_is_refused_with_a_word_about_it() {
         assert!(lines[0].contains("--queue") && lines[0].contains("later release"), "{lines:#?}");
     }
 
-    let (code, lines) = refused(binary(&[]).env("WEBHOOK_API_KEYS", "acme:0123456789abcdef"));
+    let (code, lines) = refused(binary(&[]).env("WEBHOOK_ENCRYPTION_KEYS", "0123456789abcdef"));
     assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
-    assert!(lines[0].contains("WEBHOOK_API_KEYS") && !lines[0].contains("0123456789abcdef"), "{lines:#?}");
+    let line = &lines[0];
+    assert!(line.contains("WEBHOOK_ENCRYPTION_KEYS") && !line.contains("0123456789abcdef"), "{line}");
 }
 
 #[test]
@@ -129,6 +130,20 @@ fn a_secret_is_never_repeated() {
     let (code, lines) = refused(&mut binary(&["listen", "--secret", "whsec_tooshort"]));
     assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
     assert!(lines[0].contains("--secret") && !lines[0].contains("tooshort"), "{lines:#?}");
+}
+
+#[test]
+fn a_key_that_is_none_is_not_repeated() {
+    for (words, variable, flag) in [
+        (&["--api-key", "tooshort"][..], "", "--api-key: key 1"),
+        (&["--api-key", "acme:tooshort"], "", "--api-key: key 1"),
+        (&[], "0123456789abcdef,tooshort", "--api-key (from WEBHOOK_API_KEYS): key 2"),
+        (&["--api-key-file", "/nowhere/keys"], "", "--api-key-file \"/nowhere/keys\""),
+    ] {
+        let (code, lines) = refused(binary(words).env("WEBHOOK_API_KEYS", variable));
+        assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+        assert!(lines[0].contains(flag) && !lines[0].contains("tooshort"), "{lines:#?}");
+    }
 }
 
 #[test]

@@ -94,6 +94,44 @@ async fn loopback_is_no_target_unless_a_range_allows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_keys_it_listens_anywhere_and_wants_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    std::fs::write(&file, "# keys\nacme:the-key-of-acme-corp\n").unwrap();
+    let mut server = Process::start(&[
+        "--listen",
+        "0.0.0.0:0",
+        "--database-url",
+        "memory:",
+        "--api-key",
+        "the-key-of-an-admin",
+        "--api-key-file",
+        file.to_str().unwrap(),
+    ]);
+    let api = Api::new(server.url().replace("0.0.0.0", "127.0.0.1"));
+    let get = async |path: &str, key: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [("host", "hooks.example.com"), ("authorization", bearer.as_str())];
+        api.send(Method::GET, path, &headers, "").await.unwrap()
+    };
+    for (path, key, status) in [
+        ("/api/v1/events", "the-key-of-an-admin", 200),
+        ("/api/v1/events?tenant=*", "the-key-of-an-admin", 200),
+        ("/api/v1/events", "the-key-of-acme-corp", 200),
+        ("/api/v1/events?tenant=*", "the-key-of-acme-corp", 403),
+        ("/api/v1/events", "the-key-of-nobody-at-all", 401),
+        ("/api/v1/nothing", "", 401),
+        ("/health", "", 200),
+        ("/ready", "", 200),
+        ("/", "", 200),
+    ] {
+        assert_eq!(get(path, key).await.status.as_u16(), status, "{path} {key}");
+    }
+    let printed = [server.stdout(), server.stderr()].concat().join("\n");
+    assert!(!printed.contains("the-key-of"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probes_and_page_are_at_the_root_and_the_rest_is_a_problem() {
     let mut server = Process::start(&["--listen", "127.0.0.1:0", "--database-url", "memory:"]);
     let api = Api::new(server.url());
