@@ -275,10 +275,9 @@ fn fault(error: FredError) -> Fault {
     let fault = match error.kind() {
         ErrorKind::Timeout => Fault::timeout(),
         ErrorKind::IO | ErrorKind::Canceled => lost("the connection was lost"),
-        // What the driver says of a command whose connection was closed before its answer came.
-        ErrorKind::Unknown if error.details().starts_with("Too many failed write attempts") => {
-            lost("the connection was lost before the answer came")
-        }
+        // The server's errors begin with a code in capitals. What the driver itself calls unknown are commands
+        // that it could not send, or whose connection was closed before the answer came.
+        ErrorKind::Unknown if !begins_with_a_code(error.details()) => lost("the connection was lost"),
         ErrorKind::Routing => lost("no node serves the keys"),
         ErrorKind::Backpressure => {
             Fault::new(Kind::Unavailable, "too many calls wait for the server")
@@ -297,6 +296,11 @@ fn fault(error: FredError) -> Fault {
         | ErrorKind::Unknown => of_server(error.details()),
     };
     Fault { source: Some(Box::new(error)), ..fault }
+}
+
+fn begins_with_a_code(text: &str) -> bool {
+    let code = text.split_whitespace().next().unwrap_or_default();
+    code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 fn of_cluster(details: &str) -> Fault {

@@ -54,7 +54,7 @@ pub fn own_server(settings: &[&str]) -> Option<Server> {
 }
 
 /// Repeats until it is so, at most for ten seconds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !so().await {
         assert!(tokio::time::Instant::now() < deadline, "within ten seconds: {what}");

@@ -7,8 +7,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const PASS: u8 = 0;
-/// The next answer closes its connection instead of being passed on.
+/// The answer to the next script closes its connection instead of being passed on.
 const CUT: u8 = 1;
+/// That script was sent.
+const CUTTING: u8 = 3;
 /// Nothing passes in either direction, and no connection is closed.
 const FREEZE: u8 = 2;
 
@@ -34,7 +36,7 @@ impl Proxy {
         Self { port: own, mode, task }
     }
 
-    /// Loses the next answer, with its connection.
+    /// Loses the answer to the next script, with its connection.
     pub fn lose_the_next_answer(&self) {
         self.mode.store(CUT, Ordering::SeqCst);
     }
@@ -64,6 +66,7 @@ async fn pass(client: TcpStream, server: TcpStream, mode: Arc<AtomicU8>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut asked = false;
     loop {
         tokio::select! {
             read = from_client.read(&mut up) => {
@@ -71,19 +74,21 @@ async fn pass(client: TcpStream, server: TcpStream, mode: Arc<AtomicU8>) {
                 if mode.load(Ordering::SeqCst) == FREEZE {
                     return std::future::pending().await;
                 }
+                if up[..length].windows(7).any(|word| word == b"EVALSHA") {
+                    asked |= mode.compare_exchange(CUT, CUTTING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                }
                 if to_server.write_all(&up[..length]).await.is_err() {
                     return;
                 }
             }
             read = from_server.read(&mut down) => {
                 let Ok(length @ 1..) = read else { return };
-                match mode.load(Ordering::SeqCst) {
-                    FREEZE => return std::future::pending().await,
-                    CUT => {
-                        mode.store(PASS, Ordering::SeqCst);
-                        return;
-                    }
-                    _ => {}
+                if mode.load(Ordering::SeqCst) == FREEZE {
+                    return std::future::pending().await;
+                }
+                if asked {
+                    mode.store(PASS, Ordering::SeqCst);
+                    return;
                 }
                 if to_client.write_all(&down[..length]).await.is_err() {
                     return;
