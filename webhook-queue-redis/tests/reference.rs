@@ -121,7 +121,7 @@ fn random_attempts_leave_a_lane_as_the_reference_says() {
         eprintln!("skipped: there is no server");
         return;
     };
-    let config = ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 24, max_shrink_iters: 64, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |((most, batches) in batches())| {
         runtime.block_on(async {
             let queue = support::queue(&url, &support::fresh_prefix()).await;
