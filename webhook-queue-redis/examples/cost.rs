@@ -9,7 +9,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
 
-#[allow(unreachable_pub, reason = "shared with the tests")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -43,7 +42,9 @@ async fn main() {
     let url = support::shared_url().unwrap();
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
     let mut meter = Meter { server: Resp::connect(port).await };
-    println!("{jobs} jobs; CPU µs of the server a job: enqueue claim settle = sum (jobs/s through one caller)");
+    println!(
+        "{jobs} jobs; CPU µs of the server a job: enqueue claim settle = sum (jobs/s through one caller)"
+    );
     for lanes in [1, 100, 10_000] {
         for batch in [1, 32, 256] {
             let jobs = if batch == 1 { jobs / 4 } else { jobs };

@@ -13,14 +13,16 @@
 //!
 //! No type of the driver leaves this module, so another driver replaces it here: connect, run, listen, close.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fred::interfaces::LuaInterface as _;
 use fred::prelude::{
     Builder, ClientLike as _, Config, ConnectionConfig, Error as FredError, ErrorKind, EventInterface as _,
     Options, PerformanceConfig, PubsubInterface as _, ReconnectPolicy, TcpConfig, TlsConfig, Value,
 };
-use fred::interfaces::LuaInterface as _;
 use fred::types::RespVersion;
 use fred::types::config::{ReconnectError, UnresponsiveConfig};
 use tokio::task::AbortHandle;
@@ -38,6 +40,8 @@ const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// How often the listening connection is asked whether it is alive.
 const PING: Duration = Duration::from_secs(5);
+
+const REFUSED: &str = "the server refuses the user or the password";
 
 /// An answer of a script.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,10 +75,12 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Client {
     connections: Vec<fred::clients::Client>,
-    next: std::sync::atomic::AtomicUsize,
+    next: AtomicUsize,
     keys: Vec<String>,
     hashes: Vec<String>,
     timeout: Duration,
+    /// The server refused the credentials when it was last asked.
+    refused: Arc<AtomicBool>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -93,14 +99,17 @@ impl Client {
         let mut tasks: Vec<AbortHandle> =
             connections.iter().map(|connection| connection.connect().abort_handle()).collect();
         let channel = format!("{{{}}}:bell", options.prefix);
-        tasks.push(tokio::spawn(listen(listener.clone(), channel, hear)).abort_handle());
+        let refused = Arc::new(AtomicBool::new(false));
+        let listening = listen(listener.clone(), channel, hear, Arc::clone(&refused));
+        tasks.push(tokio::spawn(listening).abort_handle());
         tasks.push(listener.connect().abort_handle());
         Ok(Self {
             connections,
-            next: std::sync::atomic::AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
             keys: KEYS.iter().map(|key| format!("{{{}}}:{key}", options.prefix)).collect(),
             hashes: SCRIPTS.iter().map(|(_, text)| fred::util::sha1_hash(text)).collect(),
             timeout: options.timeout,
+            refused,
             tasks,
         })
     }
@@ -108,11 +117,12 @@ impl Client {
     /// Runs a script. See the [module](self) for what it owes.
     pub(crate) async fn run(&self, script: Script, args: Vec<Bytes>) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.timeout;
-        let next = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = &self.connections[next % self.connections.len()];
         let args: Vec<Value> = args.into_iter().map(Value::Bytes).collect();
         let call = async {
             let mut repeated = false;
+            self.connected(connection).await?;
             loop {
                 match self.attempt(connection, script, &args).await {
                     Ok(reply) => return Ok(Answer { reply, repeated }),
@@ -120,15 +130,28 @@ impl Client {
                         repeated = true;
                         // The driver may not have noticed yet that the connection is gone.
                         tokio::time::sleep(RECONNECT_MIN).await;
-                        if connection.wait_for_connect().await.is_err() {
-                            return Err(fault);
-                        }
+                        self.connected(connection).await?;
                     }
                     Err(fault) => return Err(fault),
                 }
             }
         };
         timeout_at(deadline, call).await.unwrap_or_else(|_| Err(Fault::timeout()))
+    }
+
+    /// Returns when there is a connection, or when the server says that there will be none.
+    async fn connected(&self, connection: &fred::clients::Client) -> Result<(), Fault> {
+        while !connection.is_connected() {
+            if self.refused.load(Ordering::Acquire) {
+                return Err(Fault::new(Kind::Misconfigured, REFUSED));
+            }
+            // Bounded, because the driver's own wait can miss a connection that is made as it begins.
+            let wait = tokio::time::timeout(RECONNECT_MIN * 2, connection.wait_for_connect()).await;
+            if matches!(wait, Ok(Err(_))) {
+                tokio::time::sleep(RECONNECT_MIN).await;
+            }
+        }
+        Ok(())
     }
 
     async fn attempt(
@@ -177,7 +200,9 @@ fn builder(options: &RedisOptions) -> Result<Builder, Fault> {
     let tls = scheme.starts_with("rediss");
     let plain = if tls { scheme.replacen("rediss", "redis", 1) } else { scheme };
     if !matches!(plain.as_str(), "redis" | "redis-cluster" | "redis-sentinel") {
-        return Err(misconfigured("the URL's scheme must be redis, redis-cluster or redis-sentinel, or rediss for TLS"));
+        return Err(misconfigured(
+            "the URL's scheme must be redis, redis-cluster or redis-sentinel, or rediss for TLS",
+        ));
     }
     if tls {
         url.set_scheme(&plain).map_err(|()| misconfigured("the URL's scheme cannot be read"))?;
@@ -225,7 +250,13 @@ fn millis(span: Duration) -> u32 {
 }
 
 /// Listens until it is aborted.
-async fn listen(client: fred::clients::Client, channel: String, hear: impl Fn(Heard) + Send + Sync + 'static) {
+async fn listen(
+    client: fred::clients::Client,
+    channel: String,
+    hear: impl Fn(Heard) + Send + Sync + 'static,
+    refused: Arc<AtomicBool>,
+) {
+    let mut errors = client.error_rx();
     let mut messages = client.message_rx();
     let mut reconnects = client.reconnect_rx();
     let mut ping = tokio::time::interval(PING);
@@ -238,7 +269,16 @@ async fn listen(client: fred::clients::Client, channel: String, hear: impl Fn(He
                 // Some were missed.
                 Err(_) => hear(Heard::Bell(Duration::ZERO)),
             },
-            _ = reconnects.recv() => listening = false,
+            _ = reconnects.recv() => {
+                refused.store(false, Ordering::Release);
+                listening = false;
+            }
+            error = errors.recv() => {
+                if error.is_ok_and(|(error, _)| *error.kind() == ErrorKind::Auth) {
+                    refused.store(true, Ordering::Release);
+                }
+                continue;
+            }
             _ = ping.tick() => {
                 if listening && client.ping::<Value>(None).await.is_err() {
                     hear(Heard::Deaf);
@@ -279,21 +319,18 @@ fn fault(error: FredError) -> Fault {
         // that it could not send, or whose connection was closed before the answer came.
         ErrorKind::Unknown if !begins_with_a_code(error.details()) => lost("the connection was lost"),
         ErrorKind::Routing => lost("no node serves the keys"),
-        ErrorKind::Backpressure => {
-            Fault::new(Kind::Unavailable, "too many calls wait for the server")
-        }
+        ErrorKind::Backpressure => Fault::new(Kind::Unavailable, "too many calls wait for the server"),
         ErrorKind::Sentinel => Fault::new(Kind::Unavailable, "the Sentinels name no primary"),
         ErrorKind::Cluster => of_cluster(error.details()),
-        ErrorKind::Auth => Fault::new(Kind::Misconfigured, "the server refuses the user or the password"),
+        ErrorKind::Auth => Fault::new(Kind::Misconfigured, REFUSED),
         ErrorKind::Config | ErrorKind::Url => {
             Fault::new(Kind::Misconfigured, "the server is not of the kind that the URL names")
         }
         ErrorKind::Tls => Fault::new(Kind::Unavailable, "no TLS connection can be made"),
         ErrorKind::Protocol | ErrorKind::Parse => lost("the answer cannot be read"),
-        ErrorKind::InvalidArgument
-        | ErrorKind::InvalidCommand
-        | ErrorKind::NotFound
-        | ErrorKind::Unknown => of_server(error.details()),
+        ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::NotFound | ErrorKind::Unknown => {
+            of_server(error.details())
+        }
     };
     Fault { source: Some(Box::new(error)), ..fault }
 }
@@ -304,6 +341,8 @@ fn begins_with_a_code(text: &str) -> bool {
 }
 
 fn of_cluster(details: &str) -> Fault {
-    let fault = of_server(details);
-    if fault.kind == Kind::Internal { Fault::new(Kind::Unavailable, "the cluster is being rearranged") } else { fault }
+    if begins_with_a_code(details) {
+        return of_server(details);
+    }
+    Fault { disconnected: true, ..Fault::new(Kind::Unavailable, "the cluster is being rearranged") }
 }

@@ -44,8 +44,8 @@ fn whole(double: f64) -> u64 {
     if whole >= EXACT { u64::MAX } else { whole }
 }
 
-pub(crate) fn text(number: impl ToString) -> Bytes {
-    Bytes::from(number.to_string())
+pub(crate) fn text(number: impl std::fmt::Display) -> Bytes {
+    Bytes::from(format!("{number}"))
 }
 
 pub(crate) fn id_bytes(bytes: &[u8; 16]) -> Bytes {

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_credentials() {
-        let shown = format!("{:?}", RedisOptions::new("redis://me:secret@example.com/0?sentinelPassword=hush"));
+        let shown =
+            format!("{:?}", RedisOptions::new("redis://me:secret@example.com/0?sentinelPassword=hush"));
         assert!(shown.contains("example.com"));
         assert!(!shown.contains("secret") && !shown.contains("hush") && !shown.contains("me:"), "{shown}");
     }

@@ -56,14 +56,19 @@ pub(crate) fn of_server(text: &str) -> Fault {
         "LOADING" => (Kind::Unavailable, "the server is loading its data"),
         "READONLY" => (Kind::Unavailable, "the server is a replica: a failover may be under way"),
         "MASTERDOWN" => (Kind::Unavailable, "the server has lost its primary"),
-        "NOREPLICAS" => (Kind::Unavailable, "the server lacks the replicas that min-replicas-to-write asks for"),
+        "NOREPLICAS" => {
+            (Kind::Unavailable, "the server lacks the replicas that min-replicas-to-write asks for")
+        }
         "MISCONF" => (Kind::Unavailable, "the server refuses writes because it cannot persist: see its log"),
         "BUSY" => (Kind::Unavailable, "the server is busy with another script"),
-        "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" => (Kind::Unavailable, "the cluster is being rearranged"),
-        "UNKILLABLE" | "NOTBUSY" => (Kind::Unavailable, "the server was told to stop the script"),
-        "WRONGTYPE" => {
-            (Kind::Corrupt, "a key with this prefix holds something else: give this queue a prefix of its own")
+        "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" => {
+            (Kind::Unavailable, "the cluster is being rearranged")
         }
+        "UNKILLABLE" | "NOTBUSY" => (Kind::Unavailable, "the server was told to stop the script"),
+        "WRONGTYPE" => (
+            Kind::Corrupt,
+            "a key with this prefix holds something else: give this queue a prefix of its own",
+        ),
         "NOAUTH" | "WRONGPASS" | "DENIED" => {
             (Kind::Misconfigured, "the server refuses the user or the password")
         }

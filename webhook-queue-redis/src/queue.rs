@@ -39,7 +39,8 @@ impl JobQueue for RedisQueue {
         let mut room = hand_off.map_or_else(Room::default, |to| to.room);
         let mut answers = Vec::with_capacity(jobs.len());
         for jobs in jobs.chunks(STEP) {
-            let step = self.enqueue_step(jobs, hand_off, &room).await.map_err(|fault| fault.during("enqueue"))?;
+            let step =
+                self.enqueue_step(jobs, hand_off, &room).await.map_err(|fault| fault.during("enqueue"))?;
             for answer in &step {
                 if let Enqueued::Leased(lease) = answer {
                     room.take(lease.class, 1);

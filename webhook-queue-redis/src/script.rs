@@ -7,7 +7,16 @@
 /// Flags for scripts that must work when the server is out of memory: they free it, or let work go on that does.
 macro_rules! script {
     ($name:literal, $flags:literal) => {
-        ($name, concat!("#!lua", $flags, "\n", include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $name, ".lua"))))
+        (
+            $name,
+            concat!(
+                "#!lua",
+                $flags,
+                "\n",
+                include_str!("scripts/lib.lua"),
+                include_str!(concat!("scripts/", $name, ".lua"))
+            ),
+        )
     };
 }
 

@@ -40,7 +40,8 @@ async fn engine(server: &Server, wait: Duration) -> Engine {
         .reconcile_period(Duration::from_secs(1))
         .build()
         .unwrap();
-    let draft = SubscriptionDraft { event_types: vec!["order.*".to_owned()], ..SubscriptionDraft::to(TARGET) };
+    let draft =
+        SubscriptionDraft { event_types: vec!["order.*".to_owned()], ..SubscriptionDraft::to(TARGET) };
     let subscription = webhooks.subscriptions().create(&Tenant::default(), &draft).await.unwrap().id;
     webhooks.spawn(Workers::default()).unwrap();
     Engine { webhooks, target, subscription }
@@ -82,7 +83,11 @@ async fn a_flush_with_retries_pending_loses_nothing() {
     Resp::connect(server.port).await.call(&["FLUSHALL"]).await;
     engine.publish(10).await;
     engine.all_had(310, 2).await;
-    assert!(engine.requests().values().all(|had| *had == 2), "nothing was sent twice: {:?}", engine.requests());
+    assert!(
+        engine.requests().values().all(|had| *had == 2),
+        "nothing was sent twice: {:?}",
+        engine.requests()
+    );
     engine.webhooks.shutdown(Duration::from_secs(5)).await;
 }
 

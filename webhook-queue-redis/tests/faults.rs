@@ -59,7 +59,13 @@ fn wish(room: u32) -> Claim {
 }
 
 fn done(lease: &Lease) -> Settle {
-    Settle { id: lease.id, token: lease.token, verdict: Verdict::Done, effect: Effect::Fast, mark: lease.mark }
+    Settle {
+        id: lease.id,
+        token: lease.token,
+        verdict: Verdict::Done,
+        effect: Effect::Fast,
+        mark: lease.mark,
+    }
 }
 
 /// Brings the scripts to the server, so that what is lost later is an answer of theirs.
@@ -292,7 +298,8 @@ async fn writes_that_were_undone_show_in_the_epoch() {
     let port = server.port;
     server.kill();
     // What the lost writes did is not in the memory that goes on at the same address.
-    let Ok(_next) = support::server::Server::start_on(port, &["--replicaof", "127.0.0.1", &replica.port.to_string()])
+    let Ok(_next) =
+        support::server::Server::start_on(port, &["--replicaof", "127.0.0.1", &replica.port.to_string()])
     else {
         panic!("it was there before")
     };
@@ -374,10 +381,13 @@ async fn a_server_that_is_away_is_an_outage_and_no_reason_to_fail_at_start() {
 #[tokio::test]
 async fn a_wrong_password_and_a_foreign_key_are_told_apart() {
     let Some(server) = own_server(&["--requirepass", "right"]) else { return };
-    let wrong = RedisOptions::new(format!("redis://:wrong@127.0.0.1:{}", server.port)).command_timeout(TIMEOUT);
+    let wrong =
+        RedisOptions::new(format!("redis://:wrong@127.0.0.1:{}", server.port)).command_timeout(TIMEOUT);
     let error = RedisQueue::connect(wrong).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Misconfigured, "{error:?}");
     assert!(!format!("{error} {error:?}").contains("wrong@"), "{error:?}");
-    let right = RedisOptions::new(format!("redis://:right@127.0.0.1:{}", server.port)).command_timeout(TIMEOUT);
+    let right =
+        RedisOptions::new(format!("redis://:right@127.0.0.1:{}", server.port)).command_timeout(TIMEOUT);
     let queue = RedisQueue::connect(right).await.unwrap();
     let mut admin = Resp::connect(server.port).await;
     admin.call(&["AUTH", "right"]).await;

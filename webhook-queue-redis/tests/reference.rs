@@ -86,8 +86,16 @@ impl Lane {
         self.add(300, true).await;
         let most = limit(self.most, self.health.strikes);
         let leases = self.claim().await;
-        assert_eq!(leases.len(), usize::try_from(most.min(300)).unwrap(), "{:?} of {}", self.health, self.most);
-        assert!(leases.iter().all(|lease| lease.class == self.health.class() && lease.mark == self.health.mark));
+        assert_eq!(
+            leases.len(),
+            usize::try_from(most.min(300)).unwrap(),
+            "{:?} of {}",
+            self.health,
+            self.most
+        );
+        assert!(
+            leases.iter().all(|lease| lease.class == self.health.class() && lease.mark == self.health.mark)
+        );
         let mut settles = Vec::new();
         let mut expected = Vec::new();
         for (lease, (effect, old)) in leases.iter().zip(&batch.attempts) {
@@ -121,7 +129,12 @@ fn random_attempts_leave_a_lane_as_the_reference_says() {
         eprintln!("skipped: there is no server");
         return;
     };
-    let config = ProptestConfig { cases: 24, max_shrink_iters: 64, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |((most, batches) in batches())| {
         runtime.block_on(async {
             let queue = support::queue(&url, &support::fresh_prefix()).await;

@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
-pub mod proxy;
-pub mod resp;
-pub mod server;
+pub(crate) mod proxy;
+pub(crate) mod resp;
+pub(crate) mod server;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use self::server::Server;
 
 /// Where the server is that this process's tests share: the one that `WEBHOOK_TEST_REDIS_URL` names, or one that
 /// is started for them.
-pub fn shared_url() -> Result<String, Missing> {
+pub(crate) fn shared_url() -> Result<String, Missing> {
     static SERVER: OnceLock<Result<Server, Missing>> = OnceLock::new();
     if let Ok(url) = std::env::var("WEBHOOK_TEST_REDIS_URL") {
         return Ok(url);
@@ -27,12 +27,12 @@ pub fn shared_url() -> Result<String, Missing> {
 }
 
 /// A key prefix that no other test has.
-pub fn fresh_prefix() -> String {
+pub(crate) fn fresh_prefix() -> String {
     format!("test-{}", DeliveryId::new())
 }
 
 /// A queue on this server.
-pub async fn queue(url: &str, prefix: &str) -> RedisQueue {
+pub(crate) async fn queue(url: &str, prefix: &str) -> RedisQueue {
     let options = RedisOptions::new(url).key_prefix(prefix).command_timeout(Duration::from_secs(5));
     RedisQueue::connect(options).await.unwrap()
 }
@@ -41,7 +41,7 @@ pub async fn queue(url: &str, prefix: &str) -> RedisQueue {
 ///
 /// # Panics
 /// When there is none and `WEBHOOK_REQUIRE_BACKENDS` is `1`.
-pub fn own_server(settings: &[&str]) -> Option<Server> {
+pub(crate) fn own_server(settings: &[&str]) -> Option<Server> {
     match Server::start(settings) {
         Ok(server) => Some(server),
         Err(missing) => {
@@ -54,7 +54,7 @@ pub fn own_server(settings: &[&str]) -> Option<Server> {
 }
 
 /// Repeats until it is so, at most for ten seconds.
-pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !so().await {
         assert!(tokio::time::Instant::now() < deadline, "within ten seconds: {what}");

@@ -15,14 +15,14 @@ const CUTTING: u8 = 3;
 const FREEZE: u8 = 2;
 
 #[derive(Debug)]
-pub struct Proxy {
-    pub port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     mode: Arc<AtomicU8>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    pub async fn before(port: u16) -> Self {
+    pub(crate) async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let mode = Arc::new(AtomicU8::new(PASS));
@@ -37,21 +37,21 @@ impl Proxy {
     }
 
     /// Loses the answer to the next script, with its connection.
-    pub fn lose_the_next_answer(&self) {
+    pub(crate) fn lose_the_next_answer(&self) {
         self.mode.store(CUT, Ordering::SeqCst);
     }
 
-    pub fn has_lost_it(&self) -> bool {
+    pub(crate) fn has_lost_it(&self) -> bool {
         self.mode.load(Ordering::SeqCst) == PASS
     }
 
     /// Lets nothing pass, as a network that drops every packet.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.mode.store(FREEZE, Ordering::SeqCst);
     }
 
     /// Lets new connections pass again. Those that were frozen stay so, half-open.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.mode.store(PASS, Ordering::SeqCst);
     }
 }

@@ -4,7 +4,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     Text(String),
     Error(String),
     Int(i64),
@@ -13,14 +13,14 @@ pub enum Value {
 }
 
 impl Value {
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Text(text) => text,
             other => panic!("a text, not {other:?}"),
         }
     }
 
-    pub fn int(self) -> i64 {
+    pub(crate) fn int(self) -> i64 {
         match self {
             Self::Int(number) => number,
             other => panic!("a number, not {other:?}"),
@@ -29,16 +29,16 @@ impl Value {
 }
 
 #[derive(Debug)]
-pub struct Resp {
+pub(crate) struct Resp {
     stream: BufReader<TcpStream>,
 }
 
 impl Resp {
-    pub async fn connect(port: u16) -> Self {
+    pub(crate) async fn connect(port: u16) -> Self {
         Self { stream: BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap()) }
     }
 
-    pub async fn call(&mut self, words: &[&str]) -> Value {
+    pub(crate) async fn call(&mut self, words: &[&str]) -> Value {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -48,7 +48,7 @@ impl Resp {
     }
 
     /// A field of INFO.
-    pub async fn info(&mut self, section: &str, field: &str) -> String {
+    pub(crate) async fn info(&mut self, section: &str, field: &str) -> String {
         let text = self.call(&["INFO", section]).await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).unwrap();
         line.trim().to_owned()

@@ -14,12 +14,13 @@ const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 
 /// The shell ends the server when its standard input does, which is when the test process ends, even by a signal
 /// that cannot be caught.
-const KEEPER: &str = r#""$@" >/dev/null 2>&1 & server=$!; echo "$server"; read -r _; kill -9 "$server"; wait"#;
+const KEEPER: &str =
+    r#""$@" >/dev/null 2>&1 & server=$!; echo "$server"; read -r _; kill -9 "$server"; wait"#;
 
 #[derive(Debug)]
-pub struct Server {
-    pub port: u16,
-    pub pid: u32,
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) pid: u32,
     keeper: Child,
     directory: TempDir,
 }
@@ -27,32 +28,42 @@ pub struct Server {
 fn program() -> Option<String> {
     let named = std::env::var("WEBHOOK_TEST_REDIS_SERVER").ok();
     let runs = |name: &String| {
-        let version = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let version =
+            Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         version.is_ok_and(|status| status.success())
     };
     named.into_iter().chain(PROGRAMS.map(str::to_owned)).find(runs)
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Server {
     /// Starts one with these settings, such as `--maxmemory 10mb`, on top of those that all get.
-    pub fn start(settings: &[&str]) -> Result<Self, Missing> {
+    pub(crate) fn start(settings: &[&str]) -> Result<Self, Missing> {
         Self::start_on(free_port(), settings)
     }
 
-    pub fn start_on(port: u16, settings: &[&str]) -> Result<Self, Missing> {
+    /// Starts a Sentinel with this file, which it rewrites.
+    pub(crate) fn start_sentinel(port: u16, file: &str) -> Result<Self, Missing> {
+        Self::run(port, &[file, "--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"])
+    }
+
+    pub(crate) fn start_on(port: u16, settings: &[&str]) -> Result<Self, Missing> {
+        let port_text = port.to_string();
+        let all = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        Self::run(port, &[&all, settings].concat())
+    }
+
+    fn run(port: u16, settings: &[&str]) -> Result<Self, Missing> {
         let program = program().ok_or_else(|| Missing::because("install redis-server or valkey-server"))?;
         let directory = tempfile::tempdir().unwrap();
-        let port_text = port.to_string();
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper", &program])
-            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--dir", directory.path().to_str().unwrap()])
             .args(settings)
+            .args(["--dir", directory.path().to_str().unwrap()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -72,22 +83,22 @@ impl Server {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Sends the server's process a signal, such as `STOP`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     /// Ends it and frees its port, as a crash does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut stdin) = self.keeper.stdin.take() {
             let _ = stdin.write_all(b"\n");
         }
