@@ -100,8 +100,8 @@ impl Client {
             connections.iter().map(|connection| connection.connect().abort_handle()).collect();
         let channel = format!("{{{}}}:bell", options.prefix);
         let refused = Arc::new(AtomicBool::new(false));
-        let listening = listen(listener.clone(), channel, hear, Arc::clone(&refused));
-        tasks.push(tokio::spawn(listening).abort_handle());
+        tasks.push(tokio::spawn(listen(listener.clone(), channel, hear)).abort_handle());
+        tasks.push(tokio::spawn(watch(listener.clone(), Arc::clone(&refused))).abort_handle());
         tasks.push(listener.connect().abort_handle());
         Ok(Self {
             connections,
@@ -180,6 +180,9 @@ impl Client {
         for connection in &self.connections {
             let _ = tokio::time::timeout(self.timeout, connection.quit()).await;
         }
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -254,9 +257,7 @@ async fn listen(
     client: fred::clients::Client,
     channel: String,
     hear: impl Fn(Heard) + Send + Sync + 'static,
-    refused: Arc<AtomicBool>,
 ) {
-    let mut errors = client.error_rx();
     let mut messages = client.message_rx();
     let mut reconnects = client.reconnect_rx();
     let mut ping = tokio::time::interval(PING);
@@ -269,16 +270,7 @@ async fn listen(
                 // Some were missed.
                 Err(_) => hear(Heard::Bell(Duration::ZERO)),
             },
-            _ = reconnects.recv() => {
-                refused.store(false, Ordering::Release);
-                listening = false;
-            }
-            error = errors.recv() => {
-                if error.is_ok_and(|(error, _)| *error.kind() == ErrorKind::Auth) {
-                    refused.store(true, Ordering::Release);
-                }
-                continue;
-            }
+            _ = reconnects.recv() => listening = false,
             _ = ping.tick() => {
                 if listening && client.ping::<Value>(None).await.is_err() {
                     hear(Heard::Deaf);
@@ -289,6 +281,21 @@ async fn listen(
         if !listening {
             listening = client.subscribe(channel.as_str()).await.is_ok();
             hear(if listening { Heard::Listening } else { Heard::Deaf });
+        }
+    }
+}
+
+/// Notes whether the server refuses the credentials, until it is aborted: the driver goes on trying, and tells
+/// callers only that there is no connection.
+async fn watch(client: fred::clients::Client, refused: Arc<AtomicBool>) {
+    let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
+    loop {
+        tokio::select! {
+            error = errors.recv() => {
+                let auth = error.is_ok_and(|(error, _)| *error.kind() == ErrorKind::Auth);
+                refused.fetch_or(auth, Ordering::AcqRel);
+            }
+            _ = reconnects.recv() => refused.store(false, Ordering::Release),
         }
     }
 }
