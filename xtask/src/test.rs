@@ -19,9 +19,9 @@ cargo xtask test
 
 Sets up and runs every test of the workspace with all features: unit and integration tests, then doctests. They
 share a throwaway PostgreSQL on a free port of 127.0.0.1, with its data in a temporary directory; it is stopped
-whatever happens. Where PostgreSQL is not installed, root on Debian or Ubuntu gets the package (its own cluster is not
-started), and others are told what to install. WEBHOOK_REQUIRE_BACKENDS=1 is set, so a test that misses its backend
-fails.
+whatever happens. Those that need a Redis start their own. Where PostgreSQL or Redis is not installed, root on Debian
+or Ubuntu gets the package (its own service is not started), and others are told what to install.
+WEBHOOK_REQUIRE_BACKENDS=1 is set, so a test that misses its backend fails.
 
   WEBHOOK_TEST_POSTGRES_URL   a server to use instead: its user must be allowed to make schemas and databases
   WEBHOOK_TEST_POSTGRES_BIN   where initdb and pg_ctl are, when they are not found
@@ -64,6 +64,10 @@ impl Surroundings {
         let is_named = std::env::var_os(postgres::URL).is_some_and(|url| !url.is_empty());
         // Needed even beside a server that is named: tests of outages break servers of their own.
         packages::provide(workspace, "PostgreSQL", "postgresql", || postgres::programs().is_some())?;
+        // Each test program of the queue on Redis starts servers of its own.
+        packages::provide(workspace, "Redis", "redis-server", || {
+            Step::new(workspace, "redis-server").args(["--version"]).succeeds()
+        })?;
         if let Some(bin) = postgres::programs() {
             variables.push((postgres::BIN, bin.to_string_lossy().into_owned()));
         }

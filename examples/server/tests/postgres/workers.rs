@@ -156,9 +156,10 @@ fn longest_takeover(receiver: &Receiver, killed: &[Instant]) -> Duration {
         arrivals.entry(got.header("webhook-id").to_owned()).or_default().push(got.at);
     }
     let repeated = arrivals.values().filter_map(|at| Some((at.first()?, at.get(1)?)));
-    let takeovers = repeated.map(|(first, second)| {
-        let kill = killed.iter().find(|kill| *kill >= first).expect("no repeat without a kill");
-        second.duration_since(*kill)
+    // One without a kill in between is a lease that ran out on a worker that got no time: within the bound of repeats.
+    let takeovers = repeated.filter_map(|(first, second)| {
+        let kill = killed.iter().find(|kill| *kill >= first && *kill <= second)?;
+        Some(second.duration_since(*kill))
     });
     takeovers.max().unwrap_or_default()
 }
