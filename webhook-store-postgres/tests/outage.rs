@@ -169,7 +169,11 @@ async fn one_process_relays_the_inbox_at_a_time() {
     let taken = one.inbox_take(1).await.unwrap();
     assert_eq!((taken.len(), other.inbox_take(1).await.unwrap().len()), (1, 0));
     one.close().await;
-    assert_eq!(other.inbox_take(1).await.unwrap().len(), 1);
+    // The server ends the session a moment after its connection.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while other.inbox_take(1).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the right to relay was never let go");
+    }
     let left = [(taken[0].row, InboxOutcome::Published), (taken[0].row + 1, InboxOutcome::Published)];
     other.inbox_settle(&left).await.unwrap();
     assert_eq!(other.inbox_take(1).await.unwrap().len(), 0);

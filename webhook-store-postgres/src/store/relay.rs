@@ -4,7 +4,7 @@
 //! process. It is let go when nothing is left to relay; and the server ends a session that holds it and does
 //! nothing for [`PATIENCE`], so that a relay that stopped half-way keeps nobody waiting for longer.
 
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::Mutex;
 use webhook_core::store::InboxEvent;
 
@@ -36,7 +36,10 @@ impl Relay {
 
     /// Ends the session, and the right with it.
     pub(crate) async fn close(&self) {
-        self.session.lock().await.take();
+        if let Some(session) = self.session.lock().await.take() {
+            // It ends all the same.
+            let _ = self.connector.in_time(async { Ok(session.conn.close().await?) }).await;
+        }
     }
 
     /// The next rows, if this process has or gets the right to relay.
