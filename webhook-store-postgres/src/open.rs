@@ -74,6 +74,14 @@ impl PgStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Brings the schema up to date and does nothing else: which kind of queue serves the database stays open.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub async fn migrate(options: PgOptions) -> Result<(), BackendError> {
+        migrate::bring_up_to_date(&Connector::new(&options), true).await
+    }
+
     /// Closes the connections. Calls that are under way end; later ones, of all clones, answer
     /// [`Unavailable`](webhook_core::error::BackendErrorKind::Unavailable).
     ///

@@ -7,14 +7,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use webhook_core::error::BackendError;
+use webhook_core::error::{BackendError, BackendErrorKind};
 use webhook_core::memory::{MemoryQueue, MemoryStore};
 use webhook_core::queue::JobQueue;
 use webhook_core::store::{History, Store};
+use webhook_queue_redis::{RedisOptions, RedisQueue};
 use webhook_store_postgres::{PgOptions, PgStore};
 use webhook_store_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::config::Role;
+use crate::config::{QueueKind, Role};
 
 /// Lists that people read at the same time, in a process that serves the API. With those of the engine, a node
 /// has at most fourteen connections.
@@ -30,6 +31,8 @@ pub(crate) enum Database {
         options: Box<PgOptions>,
         /// The URL without its password and settings.
         shown: String,
+        /// Where the jobs are, when they are not in the database.
+        redis: Option<RedisOptions>,
     },
     /// This process: gone when it ends.
     Memory,
@@ -50,7 +53,8 @@ impl FromStr for Database {
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options = PgOptions::from_url(url).map_err(|error| error.to_string())?;
-            return Ok(Self::Postgres { options: Box::new(options), shown: without_secrets(url) });
+            let shown = without_secrets(url);
+            return Ok(Self::Postgres { options: Box::new(options), shown, redis: None });
         }
         if !url.starts_with("sqlite://") {
             return Err("expected sqlite://PATH, such as sqlite://webhooks.db, \
@@ -68,6 +72,67 @@ impl Database {
             Self::Postgres { .. } => true,
             Self::Sqlite(_) | Self::Memory => false,
         }
+    }
+}
+
+impl Database {
+    /// Puts the jobs into the Redis at this URL.
+    ///
+    /// # Errors
+    /// When this database cannot have its jobs elsewhere, or the URL names no Redis.
+    pub(crate) fn take_queue(&mut self, url: &str) -> Result<(), &'static str> {
+        const SCHEMES: [&str; 6] =
+            ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+        let Self::Postgres { redis, .. } = self else {
+            return Err("SQLite and memory are their own queue; Redis needs --database-url postgres://…");
+        };
+        let has_host = |(scheme, rest): (&str, &str)| SCHEMES.contains(&scheme) && !rest.is_empty();
+        if !url.split_once("://").is_some_and(has_host) {
+            return Err("expected redis://HOST:PORT, rediss://…, redis-cluster://… or redis-sentinel://…");
+        }
+        *redis = Some(RedisOptions::new(url));
+        Ok(())
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or brought up to date.
+    pub(crate) async fn migrate(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Postgres { options, .. } => PgStore::migrate(PgOptions::clone(options)).await,
+            Self::Sqlite(options) => {
+                SqliteStore::open(options.clone().migrate(true)).await?.close().await;
+                Ok(())
+            }
+            Self::Memory => Ok(()),
+        }
+    }
+
+    /// Makes this kind of queue the database's, every node stopped.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or is none that can be moved.
+    pub(crate) async fn move_queue(&self, to: QueueKind) -> Result<(), BackendError> {
+        match self {
+            Self::Postgres { options, .. } => {
+                let options = PgOptions::clone(options).own_queue(to == QueueKind::Database);
+                PgStore::move_queue(options).await
+            }
+            Self::Sqlite(_) | Self::Memory => Ok(()),
+        }
+    }
+}
+
+/// Opens a queue on Redis. One that is away does not keep a node from starting, since publishing goes on without it; one
+/// that may not be used does.
+async fn redis(options: &RedisOptions) -> Result<RedisQueue, BackendError> {
+    match RedisQueue::connect(options.clone()).await {
+        Err(error) if error.kind() != BackendErrorKind::Misconfigured => {
+            tracing::warn!(%error, "Redis is away: events are taken, deliveries wait for it");
+            RedisQueue::open(options.clone())
+        }
+        other => other,
     }
 }
 
@@ -130,11 +195,15 @@ impl Backend {
                 let store = Arc::new(file.clone());
                 Ok(Self { history: store.clone(), store, queue: None, file: Some(file) })
             }
-            Database::Postgres { options, .. } => {
+            Database::Postgres { options, redis: jobs, .. } => {
                 let readers = if role.serves_api() { READERS } else { 1 };
                 let options = PgOptions::clone(options).migrate(migrate).readers(readers);
-                let store = Arc::new(PgStore::open(options).await?);
-                Ok(Self { history: store.clone(), store, queue: None, file: None })
+                let store = Arc::new(PgStore::open(options.own_queue(jobs.is_none())).await?);
+                let queue: Option<Arc<dyn JobQueue>> = match jobs {
+                    Some(jobs) => Some(Arc::new(redis(jobs).await?)),
+                    None => None,
+                };
+                Ok(Self { history: store.clone(), store, queue, file: None })
             }
         }
     }

@@ -58,6 +58,12 @@ pub(crate) struct ServeFlags {
     pub(crate) database_url: Option<String>,
     #[arg(
         long,
+        value_name = "URL",
+        help = "Redis as the queue of a PostgreSQL database: redis://, rediss://, redis-cluster:// or redis-sentinel://; without it the database is the queue [env: REDIS_URL]"
+    )]
+    pub(crate) redis_url: Option<String>,
+    #[arg(
+        long,
         value_name = "ROLE",
         help = "all, api (takes events and delivers none) or worker (delivers, and answers probes alone); on PostgreSQL several of each can share a database [env: WEBHOOK_ROLE] [default: all]"
     )]
@@ -156,7 +162,7 @@ pub(crate) struct MigrateFlags {
     #[arg(
         long,
         value_name = "KIND",
-        help = "Move all jobs to another kind of queue: not in this version, where the database is the queue"
+        help = "database or redis: move all jobs to that kind of queue, every node stopped"
     )]
     pub(crate) queue: Option<String>,
     #[arg(long, value_name = "FORMAT", help = "pretty or json [env: WEBHOOK_LOG_FORMAT] [default: pretty]")]

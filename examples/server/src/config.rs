@@ -32,8 +32,7 @@ const PAYLOADS: RangeInclusive<u64> = 1..=256 * 1024 * 1024;
 
 /// Variables of settings that other versions of this server have. One that is set would change nothing here, and
 /// whoever set `WEBHOOK_ENCRYPTION_KEYS` believes to be protected.
-const UNKNOWN_HERE: &[&str] =
-    &["REDIS_URL", "WEBHOOK_DISABLE_AFTER", "WEBHOOK_ENCRYPTION_KEYS", "WEBHOOK_CONFIG"];
+const UNKNOWN_HERE: &[&str] = &["WEBHOOK_DISABLE_AFTER", "WEBHOOK_ENCRYPTION_KEYS", "WEBHOOK_CONFIG"];
 
 /// A value that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,8 +109,17 @@ impl Role {
 #[derive(Debug, Clone)]
 pub(crate) struct MigrateConfig {
     pub(crate) database: Database,
+    /// To be the queue from now on.
+    pub(crate) queue: Option<QueueKind>,
     pub(crate) log_format: LogFormat,
     pub(crate) log: Targets,
+}
+
+/// Where the jobs of a shared database are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueKind {
+    Database,
+    Redis,
 }
 
 /// How log lines are written.
@@ -220,7 +228,9 @@ impl ServeConfig {
         let ranges = (!flags.allow_cidr.is_empty()).then_some(&ranges);
         let f = flags;
         let role = setting("--role", "WEBHOOK_ROLE", f.role.as_ref());
-        let database = database(f.database_url.as_ref(), environment)?;
+        let mut database = database(f.database_url.as_ref(), environment)?;
+        let redis = setting("--redis-url", "REDIS_URL", f.redis_url.as_ref());
+        redis.read(|url| database.take_queue(url))?;
         let keys = keys::read(flags, environment)?;
         Ok(Self {
             listen: setting("--listen", "WEBHOOK_LISTEN", f.listen.as_ref())
@@ -282,9 +292,11 @@ impl MigrateConfig {
         flags: &MigrateFlags,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
-        Setting::of_flag("--queue", flags.queue.as_ref()).read(kind_of_queue)?;
+        let database = database(flags.database_url.as_ref(), environment)?;
+        let queue = Setting::of_flag("--queue", flags.queue.as_ref());
         Ok(Self {
-            database: database(flags.database_url.as_ref(), environment)?,
+            queue: queue.read(|text| kind_of_queue(text, &database))?,
+            database,
             log_format: format_of_log(flags.log_format.as_ref(), environment)?,
             log: filter_of_log(flags.log.as_ref(), environment)?,
         })
@@ -367,12 +379,17 @@ fn role_on(text: &str, database: &Database) -> Result<Role, &'static str> {
     Ok(role)
 }
 
-/// Moving jobs to another kind of queue, once there is another.
-fn kind_of_queue(text: &str) -> Result<(), &'static str> {
-    Err(match text {
-        "database" | "redis" => "moving jobs to another kind of queue comes with a later release",
-        _ => "expected database or redis",
-    })
+/// A kind of queue that a database can be given.
+fn kind_of_queue(text: &str, database: &Database) -> Result<QueueKind, &'static str> {
+    let kind = match text {
+        "database" => QueueKind::Database,
+        "redis" => QueueKind::Redis,
+        _ => return Err("expected database or redis"),
+    };
+    if !database.is_shared() {
+        return Err("SQLite and memory have one kind of queue, their own; others need postgres://…");
+    }
+    Ok(kind)
 }
 
 /// An address to listen on. To a server that is not `locked` nobody has to prove anything, so only this machine may

@@ -3,8 +3,8 @@
 //! For whoever lets servers start with `--migrate=false`: one process with the right to change tables runs this, and
 //! those that serve need no such right. Run twice, or by several at once, it changes the schema once.
 
-use crate::backend::{Backend, Database};
-use crate::config::{MigrateConfig, Role};
+use crate::backend::Database;
+use crate::config::{MigrateConfig, QueueKind};
 use crate::logging;
 use crate::report::Failure;
 use crate::service::block_on;
@@ -15,7 +15,7 @@ use crate::terminal::{Screen, escaped};
 /// # Errors
 /// When the database cannot be opened or brought up to date.
 pub(crate) fn run(config: MigrateConfig) -> Result<(), Failure> {
-    let MigrateConfig { database, log_format, log } = config;
+    let MigrateConfig { database, queue, log_format, log } = config;
     if matches!(database, Database::Memory) {
         return Err(Failure::Usage(
             "--database-url memory: keeps nothing, so there is nothing to migrate".into(),
@@ -23,10 +23,23 @@ pub(crate) fn run(config: MigrateConfig) -> Result<(), Failure> {
     }
     logging::init(log_format, log);
     block_on(async {
-        let opened = Backend::open(&database, Role::Worker, true).await;
-        opened.map_err(|error| Failure::cannot_open(&database, &error))?.close().await;
-        let line = format!("the schema of {} is up to date", escaped(&database.to_string()));
-        // It is up to date whether or not somebody reads so.
+        let shown = escaped(&database.to_string()).to_string();
+        let line = if let Some(kind) = queue {
+            let moved = database.move_queue(kind).await;
+            moved.map_err(|error| Failure::cannot_open(&database, &error))?;
+            match kind {
+                QueueKind::Database => {
+                    format!("{shown} is its own queue now; start the nodes without --redis-url")
+                }
+                QueueKind::Redis => {
+                    format!("the queue of {shown} is Redis now; start the nodes with --redis-url")
+                }
+            }
+        } else {
+            database.migrate().await.map_err(|error| Failure::cannot_open(&database, &error))?;
+            format!("the schema of {shown} is up to date")
+        };
+        // It is so whether or not somebody reads it.
         let _ = Screen::stdout().line(line);
         Ok(())
     })
