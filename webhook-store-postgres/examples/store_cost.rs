@@ -13,6 +13,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use support::desk::{Desk, event, hand_off, insert_of, result, success};
@@ -20,7 +21,7 @@ use webhook_core::model::DeliveryState;
 use webhook_core::model::Event;
 use webhook_core::queue::{HandOff, Lease};
 use webhook_core::store::{DeliveryStore as _, Insert, Inserted, Loaded, Recorded};
-use webhook_store_postgres::sqlx::{Connection as _, Executor as _, PgConnection};
+use webhook_store_postgres::sqlx::{self, Connection as _, Executor as _, PgConnection};
 use webhook_store_postgres::{PgOptions, PgStore};
 
 type Error = Box<dyn std::error::Error>;
@@ -42,6 +43,7 @@ async fn main() -> Result<(), Error> {
         for batch in [1, 32, 256] {
             let rounds = (deliveries / batch).clamp(10, 2_000);
             measure(&desk, own, batch, (rounds / 5).max(3)).await?;
+            find_backends(&mut admin).await?;
             let spent = measure(&desk, own, batch, rounds).await?;
             let cells: Vec<String> = spent.iter().map(|spent| spent.per(rounds * batch)).collect();
             println!("| {} | {batch} | {} |", if own { "own" } else { "other" }, cells.join(" | "));
@@ -121,33 +123,22 @@ impl Spent {
     }
 }
 
-/// Nanoseconds on a CPU of the processes that serve the engine's connections: see `schedstat` in proc(5).
-fn server_cpu() -> u64 {
-    thread_local! {
-        static BACKENDS: std::cell::RefCell<(usize, Vec<String>)> = const { std::cell::RefCell::new((0, Vec::new())) };
-    }
-    BACKENDS.with_borrow_mut(|(age, paths)| {
-        if *age % 1_000 == 0 {
-            *paths = backends();
-        }
-        *age += 1;
-        paths.iter().filter_map(|path| first_number(path)).sum()
-    })
+/// What the kernel tells of the processes that serve the store: see `schedstat` in proc(5).
+static BACKENDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Finds the processes that serve the store by now.
+async fn find_backends(admin: &mut PgConnection) -> Result<(), Error> {
+    let pids: Vec<i32> =
+        sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'webhooks'")
+            .fetch_all(admin)
+            .await?;
+    *BACKENDS.lock().unwrap() = pids.iter().map(|pid| format!("/proc/{pid}/schedstat")).collect();
+    Ok(())
 }
 
-fn backends() -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let is_backend = |path: &std::path::Path| {
-        std::fs::read(path.join("cmdline")).is_ok_and(|line| {
-            let line = String::from_utf8_lossy(&line);
-            line.starts_with("postgres: ") && (line.contains('(') || line.contains("idle"))
-        })
-    };
-    processes
-        .map(|entry| entry.path())
-        .filter(|path| is_backend(path))
-        .map(|path| path.join("schedstat").to_string_lossy().into_owned())
-        .collect()
+/// Nanoseconds on a CPU of those processes.
+fn server_cpu() -> u64 {
+    BACKENDS.lock().unwrap().iter().filter_map(|path| first_number(path)).sum()
 }
 
 fn own_cpu() -> u64 {

@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const NAME_MAX: usize = 63;
 /// assert!(PgOptions::from_url("sqlite://webhooks.db").is_err());
 /// # Ok::<(), webhook_core::error::BackendError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PgOptions {
     pub(crate) connect: PgConnectOptions,
     pub(crate) schema: String,
@@ -33,6 +34,18 @@ pub struct PgOptions {
     pub(crate) readers: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) statement_timeout: Duration,
+}
+
+impl fmt::Debug for PgOptions {
+    /// Without what may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgOptions")
+            .field("host", &self.connect.get_host())
+            .field("database", &self.connect.get_database())
+            .field("schema", &self.schema)
+            .field("own_queue", &self.own_queue)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PgOptions {
@@ -142,4 +155,19 @@ pub(crate) fn check_schema(name: &str) -> Result<(), Fault> {
         "{name:?} is no name for the schema: expected 1 to {NAME_MAX} lower-case letters, digits and \
          underscores, not beginning with a digit or pg_"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let options = PgOptions::from_url("postgres://app:hunter2@db.example/shop").unwrap();
+        let connector = crate::connection::Connector::new(&options);
+        let shown = format!("{options:?} {connector:?}");
+        assert!(shown.contains("db.example") && !shown.contains("hunter2"), "{shown}");
+        let error = PgOptions::from_url("postgres://app:hunter2@db.example:port/shop").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
 }

@@ -16,6 +16,7 @@
 //! scans and hash joins are priced out and every statement walks indexes from the rows it was given. That
 //! price would make the server compile each plan by its JIT, so that is off.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,12 +43,19 @@ pub(crate) enum Role {
 }
 
 /// Makes connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Connector {
     options: PgConnectOptions,
     schema: Arc<str>,
     connect_timeout: Duration,
     statement_timeout: Duration,
+}
+
+impl fmt::Debug for Connector {
+    /// Without what may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 impl Connector {

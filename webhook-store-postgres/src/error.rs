@@ -137,6 +137,9 @@ fn classify(error: &sqlx::Error) -> (BackendErrorKind, &'static str) {
         "42P01" | "3F000" | "42883" | "42703" => {
             (Kind::Misconfigured, "a table, function or column is missing: the schema is not this version's")
         }
+        "42704" => {
+            (Kind::Misconfigured, "a setting is unknown to the server: it is older than PostgreSQL 14")
+        }
         code if code.starts_with("XX") => (Kind::Corrupt, "the server reports damaged data"),
         _ => (Kind::Internal, "the statement failed"),
     }

@@ -9,6 +9,7 @@ mod locks;
 mod migrate;
 mod open;
 mod queue;
+mod rebind;
 mod sql;
 mod store;
 

@@ -5,7 +5,9 @@
 //! takes them in the order of this list, and those of one kind in the order of their numbers; rows that it
 //! changes and that others may have, it changes before.
 
-use sqlx::PgConnection;
+use std::fmt::Write as _;
+
+use sqlx::{Executor as _, PgConnection};
 use webhook_core::id::SubscriptionId;
 use webhook_core::model::Tenant;
 
@@ -58,6 +60,26 @@ impl Lock {
 /// Takes each of these locks alone.
 pub(crate) async fn take_alone(conn: &mut PgConnection, schema: &str, locks: &[Lock]) -> Result<(), Fault> {
     sqlx::query(sql::TAKE_LOCKS).bind(numbers(schema, locks)).execute(conn).await?;
+    Ok(())
+}
+
+/// Begins a transaction that has some locks shared and others alone, in one trip.
+pub(crate) async fn begin_with(
+    conn: &mut PgConnection,
+    schema: &str,
+    shared: &[Lock],
+    alone: &[Lock],
+) -> Result<(), Fault> {
+    let mut text = "BEGIN".to_owned();
+    let kinds = [("pg_advisory_xact_lock_shared", shared), ("pg_advisory_xact_lock", alone)];
+    for (function, locks) in kinds {
+        for (index, number) in numbers(schema, locks).into_iter().enumerate() {
+            let before = if index == 0 { "; SELECT " } else { ", " };
+            // Numbers of ours: nothing of a caller's gets into the text.
+            let _ = write!(text, "{before}{function}('{number}'::int8)");
+        }
+    }
+    conn.execute(text.as_str()).await?;
     Ok(())
 }
 

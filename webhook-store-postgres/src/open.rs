@@ -97,6 +97,6 @@ async fn bind(conn: &mut PgConnection, own: bool) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::Misconfigured(format!(
-        "the database is served by {other}: open it for that one, or move its jobs first, with every node stopped"
+        "the database is served by {other}: open it for that one, or move it first, with every process stopped"
     )))
 }

@@ -13,6 +13,9 @@
 #[cfg(test)]
 pub(crate) const ALL: &[(&str, &str)] = &[
     ("INSERT", INSERT),
+    ("INSERT_PLAIN", INSERT_PLAIN),
+    ("INSERT_AND_QUEUE", INSERT_AND_QUEUE),
+    ("INSERT_PLAIN_AND_QUEUE", INSERT_PLAIN_AND_QUEUE),
     ("KNOWN_EVENTS", KNOWN_EVENTS),
     ("KNOWN_KEYS", KNOWN_KEYS),
     ("CONFIGURATIONS", CONFIGURATIONS),
@@ -29,6 +32,9 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("LOAD", LOAD),
     ("TOKENS", TOKENS),
     ("RECORD", RECORD),
+    ("RECORD_SUCCESS", RECORD_SUCCESS),
+    ("RECORD_AND_SETTLE", RECORD_AND_SETTLE),
+    ("RECORD_SUCCESS_AND_SETTLE", RECORD_SUCCESS_AND_SETTLE),
     ("LOCK_DELIVERIES", LOCK_DELIVERIES),
     ("STANDS", STANDS),
     ("LOCK_SUBSCRIPTIONS", LOCK_SUBSCRIPTIONS),
@@ -61,6 +67,8 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("SNAPSHOT", SNAPSHOT),
     ("CHANGES", CHANGES),
     ("BIND_QUEUE", BIND_QUEUE),
+    ("REBIND_QUEUE", REBIND_QUEUE),
+    ("NEXT_SUBSCRIPTIONS", NEXT_SUBSCRIPTIONS),
     ("PING", PING),
     ("TRY_RELAY", TRY_RELAY),
     ("END_RELAY", END_RELAY),
@@ -81,7 +89,10 @@ pub(crate) const ALL: &[(&str, &str)] = &[
 
 /// Events with all that is theirs. Fails on an id that is known; says how many keys were free, what time it is,
 /// and the versions of the tenants' configurations.
-pub(crate) const INSERT: &str = "
+macro_rules! insert {
+    ($with:literal, $keys:literal, $from:literal) => {
+        concat!(
+            "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
     e AS (
         INSERT INTO events (id, tenant, event_type, content_type, created_at, delivery_count, payload_size,
@@ -104,7 +115,20 @@ pub(crate) const INSERT: &str = "
         RETURNING id, subscription, chain_start, give_up_at),
     o AS (
         INSERT INTO open (id, subscription, chain_start, give_up_at)
-        SELECT id, subscription, chain_start, give_up_at FROM d),
+        SELECT id, subscription, chain_start, give_up_at FROM d)",
+            $with,
+            " SELECT (SELECT now FROM n) AS now, ",
+            $keys,
+            " AS keys, t.tenant, t.config_version",
+            $from,
+            " LEFT JOIN tenants t ON t.tenant = ANY($25::text[])"
+        )
+    };
+}
+macro_rules! insert_all {
+    ($from:literal) => {
+        insert!(
+            ",
     f AS (
         INSERT INTO finished (at, event) SELECT (SELECT now FROM n), u.id FROM unnest($18::uuid[]) u (id)),
     k AS (
@@ -117,9 +141,36 @@ pub(crate) const INSERT: &str = "
             SET fingerprint = excluded.fingerprint, event = excluded.event,
                 delivery_count = excluded.delivery_count, expires_at = excluded.expires_at
             WHERE keys.expires_at <= (SELECT now FROM n)
-        RETURNING 1)
-    SELECT (SELECT now FROM n) AS now, (SELECT count(*) FROM k) AS keys, t.tenant, t.config_version
-    FROM (SELECT 1) one LEFT JOIN tenants t ON t.tenant = ANY($25::text[])";
+        RETURNING 1)",
+            "(SELECT count(*) FROM k)",
+            $from
+        )
+    };
+}
+/// Without keys and events that nobody takes: opening their tables costs more than most rows do.
+macro_rules! insert_plain {
+    ($from:literal) => {
+        insert!(
+            "",
+            "num_nulls($18::uuid[], $19::text[], $20::text[], $21::bytea[], $22::uuid[], $23::int[],
+                       $24::bigint[])::int8",
+            $from
+        )
+    };
+}
+
+pub(crate) const INSERT: &str = insert_all!(" FROM (SELECT 1) one");
+pub(crate) const INSERT_PLAIN: &str = insert_plain!(" FROM (SELECT 1) one");
+
+/// The same with the deliveries' jobs.
+pub(crate) const INSERT_AND_QUEUE: &str = insert_all!(
+    ", q.outcomes, q.classes, q.marks, q.versions
+    FROM queue_add($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40) q"
+);
+pub(crate) const INSERT_PLAIN_AND_QUEUE: &str = insert_plain!(
+    ", q.outcomes, q.classes, q.marks, q.versions
+    FROM queue_add($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40) q"
+);
 
 pub(crate) const KNOWN_EVENTS: &str = "SELECT id AS event, tenant FROM events WHERE id = ANY($1::uuid[])";
 
@@ -217,7 +268,10 @@ pub(crate) const TOKENS: &str = "SELECT delivery, token FROM attempts WHERE deli
 
 /// What deliveries become, with their attempts and all that follows from it but turns and jobs. Says which
 /// it changed, and how many attempts it stored.
-pub(crate) const RECORD: &str = "
+macro_rules! record {
+    ($with:literal, $from:literal) => {
+        concat!(
+            "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
     c AS (
         UPDATE deliveries d SET
@@ -255,7 +309,20 @@ pub(crate) const RECORD: &str = "
             response_headers = excluded.response_headers, response_body = excluded.response_body
             WHERE x.outcome = 'unknown' AND x.token = excluded.token
         RETURNING 1),
-    closed AS (DELETE FROM open o USING c WHERE o.id = c.id AND c.closed),
+    closed AS (DELETE FROM open o USING c WHERE o.id = c.id AND c.closed),",
+            $with,
+            "
+    over AS (INSERT INTO finished (at, event) SELECT finished_at, event FROM c WHERE finished_at IS NOT NULL)
+    SELECT c.id, c.subscription, c.ordered, c.request IS NOT NULL AS asked, c.next_attempt_at,
+           c.finished_at IS NOT NULL AS finished, (SELECT now FROM n) AS now, (SELECT count(*) FROM a) AS stored",
+            $from
+        )
+    };
+}
+macro_rules! record_all {
+    ($from:literal) => {
+        record!(
+            "
     opened AS (
         INSERT INTO open AS o (id, subscription, chain_start, give_up_at)
         SELECT id, subscription, chain_start, give_up_at FROM c WHERE NOT closed
@@ -263,11 +330,29 @@ pub(crate) const RECORD: &str = "
             WHERE (o.chain_start, o.give_up_at) IS DISTINCT FROM (excluded.chain_start, excluded.give_up_at)),
     buried AS (
         INSERT INTO dead (id) SELECT id FROM c WHERE status IN ('exhausted', 'cancelled') ON CONFLICT DO NOTHING),
-    raised AS (DELETE FROM dead x USING c WHERE x.id = c.id AND c.status IN ('pending', 'retrying')),
-    over AS (INSERT INTO finished (at, event) SELECT finished_at, event FROM c WHERE finished_at IS NOT NULL)
-    SELECT c.id, c.subscription, c.ordered, c.request IS NOT NULL AS asked, c.next_attempt_at,
-           c.finished_at IS NOT NULL AS finished, (SELECT now FROM n) AS now, (SELECT count(*) FROM a) AS stored
-    FROM c";
+    raised AS (DELETE FROM dead x USING c WHERE x.id = c.id AND c.status IN ('pending', 'retrying')),",
+            $from
+        )
+    };
+}
+
+pub(crate) const RECORD: &str = record_all!(" FROM c");
+/// For those that have all succeeded: neither open nor dead.
+pub(crate) const RECORD_SUCCESS: &str = record!("", " FROM c");
+
+/// The same with the ends of the leases. They are looked at when the deliveries are changed and locked, as
+/// everybody does it; the strikes of all are in the first row.
+pub(crate) const RECORD_AND_SETTLE: &str = record_all!(
+    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
+    FROM queue_settle($33, $34, $35, $36, $37, $38,
+                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
+);
+pub(crate) const RECORD_SUCCESS_AND_SETTLE: &str = record!(
+    "",
+    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
+    FROM queue_settle($33, $34, $35, $36, $37, $38,
+                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
+);
 
 pub(crate) const LOCK_DELIVERIES: &str = "
     SELECT id, revision, finished_at IS NOT NULL AS finished FROM deliveries WHERE id = ANY($1::uuid[])
@@ -447,6 +532,10 @@ pub(crate) const CHANGES: &str = "
 pub(crate) const BIND_QUEUE: &str = "
     UPDATE meta SET queue = coalesce(queue, $1) WHERE id = 1 RETURNING queue";
 
+pub(crate) const REBIND_QUEUE: &str = "UPDATE meta SET queue = $1, epoch = epoch + 1 WHERE id = 1";
+
+pub(crate) const NEXT_SUBSCRIPTIONS: &str = "SELECT * FROM subscriptions WHERE id > $1 ORDER BY id LIMIT $2";
+
 pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -493,58 +582,4 @@ pub(crate) const REPLAY_MOVE: &str = "
 pub(crate) const REPLAY_DONE: &str = "UPDATE replays SET done = done + $2 WHERE id = $1";
 
 #[cfg(test)]
-mod tests {
-    use sqlx::{Executor as _, PgConnection, Row as _};
-
-    use super::ALL;
-    use crate::connection::{Connector, Role};
-    use crate::support::Case;
-
-    /// A statement with its parameters' types, prepared on a connection of the engine's.
-    async fn prepare(conn: &mut PgConnection, name: &str, sql: &str) -> usize {
-        let prepare = format!("PREPARE {name} AS {sql}");
-        conn.execute(prepare.as_str()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let count: i64 = sqlx::query_scalar(
-            "SELECT coalesce(array_length(parameter_types, 1), 0)::int8 FROM pg_prepared_statements WHERE name = $1",
-        )
-        .bind(name.to_lowercase())
-        .fetch_one(conn)
-        .await
-        .unwrap();
-        usize::try_from(count).unwrap()
-    }
-
-    /// And that plans which are made while the tables are empty are those that are wanted of full ones.
-    #[tokio::test]
-    async fn every_statement_can_be_prepared_and_reads_no_table_from_end_to_end() {
-        let Some(case) = Case::create_or_skip("statements").await else { return };
-        case.open().await;
-        let mut conn = Connector::new(&case.options()).connect(Role::Engine).await.unwrap();
-        for (name, sql) in ALL {
-            let parameters = prepare(&mut conn, name, sql).await;
-            let nulls = vec!["NULL"; parameters].join(", ");
-            let arguments = if parameters == 0 { String::new() } else { format!("({nulls})") };
-            let explain = format!("EXPLAIN EXECUTE {name}{arguments}");
-            let plan =
-                conn.fetch_all(explain.as_str()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-            for line in plan.iter().map(|row| row.get::<String, _>(0)) {
-                let scans = line.contains("Seq Scan on") && !line.contains("Seq Scan on numbers");
-                assert!(!scans, "{name} scans a table: {line}");
-            }
-        }
-        case.clean_up().await;
-    }
-
-    #[test]
-    fn every_statement_is_listed() {
-        let constants = include_str!("sql.rs").lines().filter(|line| line.starts_with("pub(crate) const "));
-        let names: Vec<&str> = constants
-            .filter_map(|line| line.strip_prefix("pub(crate) const ")?.split(':').next())
-            .filter(|name| *name != "ALL")
-            .collect();
-        for name in &names {
-            assert!(ALL.iter().any(|(listed, _)| listed == name), "{name} is not in ALL");
-        }
-        assert!(names.len() > 50);
-    }
-}
+mod tests;

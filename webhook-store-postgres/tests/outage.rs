@@ -214,3 +214,35 @@ async fn a_database_that_another_queue_serves_is_refused() {
     assert!(error.to_string().contains("its own queue"), "{error}");
     case.clean_up().await;
 }
+
+/// Nothing is carried over but what the store says is unfinished.
+#[tokio::test]
+async fn a_database_is_moved_from_one_kind_of_queue_to_the_other() {
+    let Some(case) = Case::create_or_skip("moving").await else { return };
+    let other = || case.options().own_queue(false);
+    let desk = Desk::new(PgStore::open(other()).await.unwrap()).await;
+    let ids = desk.publish(5).await;
+    desk.record(&ids[..2], &success()).await;
+    let epoch = desk.store.epoch().await.unwrap();
+    desk.store.close().await;
+
+    PgStore::move_queue(case.options()).await.unwrap();
+    assert!(PgStore::open(other()).await.is_err());
+    let own = PgStore::open(case.options()).await.unwrap();
+    assert_eq!(own.epoch().await.unwrap(), epoch + 1);
+    check(&case).await;
+    let mut claimed = Vec::new();
+    while claimed.len() < 3 {
+        let leases = own.claim(&support::desk::claim(10)).await.unwrap();
+        claimed.extend(leases.into_iter().map(|lease| lease.id));
+    }
+    claimed.sort_unstable();
+    assert_eq!(claimed, ids[2..]);
+    own.close().await;
+
+    PgStore::move_queue(other()).await.unwrap();
+    let store = PgStore::open(other()).await.unwrap();
+    let owed = store.owed(None, 10).await.unwrap();
+    assert_eq!(owed.iter().map(|owed| owed.id).collect::<Vec<_>>(), ids[2..]);
+    case.clean_up().await;
+}

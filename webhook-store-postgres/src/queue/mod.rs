@@ -41,10 +41,10 @@ use webhook_core::queue::{
     Claim, Depth, Enqueued, HandOff, JobQueue, LaneSettings, LaneState, Lease, NewJob, Settle, Settled,
 };
 
-pub(crate) use add::add;
+pub(crate) use add::{Adding, add};
 pub(crate) use after::After;
 pub(crate) use lanes::configure;
-pub(crate) use settle::{end_leases, hold, remove_jobs};
+pub(crate) use settle::{Fate, Settling, end_leases, hold, remove_jobs};
 
 use crate::connection::{Connections, Connector, Role};
 use crate::error::Fault;

@@ -22,10 +22,11 @@ use webhook_core::time::Timestamp;
 use super::jobs::Part;
 use super::turns;
 use crate::codec::{self, Moment, micros, signed_small};
-use crate::connection::{begin, rollback};
+use crate::connection::rollback;
 use crate::error::Fault;
 use crate::locks::{self, Lock};
 use crate::open::Inner;
+use crate::queue::Adding;
 use crate::sql;
 
 /// A duplicate's answer names at most so many deliveries.
@@ -42,8 +43,7 @@ pub(super) async fn insert(
     let (shared, alone) = wanted_locks(events);
     let mut refused = None;
     for attempt in 0..TRIES {
-        begin(conn).await?;
-        locks::take_all(conn, store.connector.schema(), &shared, &alone).await?;
+        locks::begin_with(conn, store.connector.schema(), &shared, &alone).await?;
         let known = if attempt == 0 { None } else { Some(look(conn, events).await?) };
         let mut part = Part::new(store);
         match attempt_with(conn, &mut part, events, hand_off, known.as_ref()).await {
@@ -52,7 +52,8 @@ pub(super) async fn insert(
                 return Ok(answers);
             }
             Ok(None) => {}
-            Err(fault) if fault.is_unique_violation() => refused = Some(fault),
+            // The queue calls a job that is there already a conflict.
+            Err(fault) if fault.is_unique_violation() || fault.is_conflict() => refused = Some(fault),
             Err(fault) => return Err(fault),
         }
         rollback(conn).await?;
@@ -138,8 +139,15 @@ async fn attempt_with(
 ) -> Result<Option<Vec<Inserted>>, Fault> {
     let (mut outcomes, fresh) = decide(events, known);
     if !fresh.is_empty() {
-        let Some(now) = put(conn, events, &fresh).await? else { return Ok(None) };
-        take_turns_and_jobs(conn, part, events, &fresh, hand_off, now, &mut outcomes).await?;
+        // Those that take turns become jobs when it is known who leads.
+        let takes_turns = |index: &usize| events[*index].deliveries.iter().any(|delivery| delivery.ordered);
+        let adding = part.adding(hand_off).filter(|_| !fresh.iter().any(takes_turns));
+        let is_queued = adding.is_some();
+        let stored = put(conn, part, events, &fresh, adding, &mut outcomes).await?;
+        let Some(now) = stored else { return Ok(None) };
+        if !is_queued {
+            take_turns_and_jobs(conn, part, events, &fresh, hand_off, now, &mut outcomes).await?;
+        }
     }
     let mut answers = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
@@ -196,12 +204,15 @@ fn decide(events: &[Insert], known: Option<&Known>) -> (Vec<Outcome>, Vec<usize>
     (outcomes, fresh)
 }
 
-/// Puts events and all that is theirs into the tables. Answers when it was, or `None` when a key is taken or a
-/// configuration is not the one that was matched against.
+/// Puts events and all that is theirs into the tables, with their jobs when these are to be added at once.
+/// Answers when it was, or `None` when a key is taken or a configuration is not the one that was matched against.
 async fn put(
     conn: &mut PgConnection,
+    part: &mut Part<'_>,
     events: &[Insert],
     fresh: &[usize],
+    mut adding: Option<Adding>,
+    outcomes: &mut [Outcome],
 ) -> Result<Option<Timestamp>, Fault> {
     let new: Vec<&Insert> = fresh.iter().map(|index| &events[*index]).collect();
     let each = |count: fn(&Insert) -> usize| -> usize { new.iter().map(|insert| count(insert)).sum() };
@@ -220,6 +231,10 @@ async fn put(
             d.ordered.push(delivery.ordered);
             d.deliver_at.push(event.deliver_at.map(Moment::from));
             d.give_up_after.push(micros(delivery.give_up_after));
+            if let Some(adding) = &mut adding {
+                let due = event.deliver_at.map(Moment::from);
+                adding.push(delivery.id, delivery.subscription_id, due);
+            }
         }
         if insert.deliveries.is_empty() {
             unmatched.push(event.id.as_uuid());
@@ -230,7 +245,13 @@ async fn put(
     }
     let keys = k.key.len();
     let tenants = tenants_of(events);
-    let rows = sqlx::query(sql::INSERT)
+    let text = match (adding.is_some(), keys == 0 && unmatched.is_empty()) {
+        (true, true) => sql::INSERT_PLAIN_AND_QUEUE,
+        (true, false) => sql::INSERT_AND_QUEUE,
+        (false, true) => sql::INSERT_PLAIN,
+        (false, false) => sql::INSERT,
+    };
+    let query = sqlx::query(text)
         .bind(e.id)
         .bind(e.tenant)
         .bind(e.event_type)
@@ -255,9 +276,12 @@ async fn put(
         .bind(k.event)
         .bind(k.delivery_count)
         .bind(k.lifetime)
-        .bind(tenants)
-        .fetch_all(&mut *conn)
-        .await?;
+        .bind(tenants);
+    let query = match &adding {
+        Some(adding) => adding.bind(query, None, part.after()?),
+        None => query,
+    };
+    let rows = query.fetch_all(&mut *conn).await?;
     let Some(first) = rows.first() else { return Err(Fault::Defect("a statement answered nothing")) };
     if codec::get::<i64>(first, "keys")? < i64::try_from(keys).unwrap_or(i64::MAX) {
         return Ok(None);
@@ -273,6 +297,15 @@ async fn put(
     };
     if !new.iter().all(is_current) {
         return Ok(None);
+    }
+    if let Some(adding) = adding {
+        let places = fresh.iter().flat_map(|index| events[*index].deliveries.iter().map(move |_| *index));
+        for (index, answer) in places.zip(adding.answer(first, part.after()?)?) {
+            if let (Enqueued::Leased(lease), Outcome::Stored { leases, .. }) = (answer, &mut outcomes[index])
+            {
+                leases.push(lease);
+            }
+        }
     }
     Ok(Some(codec::moment(first, "now")?))
 }

@@ -10,7 +10,7 @@ use webhook_core::queue::{Enqueued, HandOff, LaneSettings, NewJob, Settle, Settl
 use crate::connection::commit;
 use crate::error::Fault;
 use crate::open::Inner;
-use crate::queue::{self, After};
+use crate::queue::{self, Adding, After, Settling};
 
 /// What a transaction of the store does in the queue.
 pub(super) struct Part<'a> {
@@ -41,6 +41,20 @@ impl<'a> Part<'a> {
             after.committed();
         }
         Ok(())
+    }
+
+    /// Jobs that are to be added by the statement that stores their deliveries.
+    pub(super) fn adding(&self, hand_off: Option<&HandOff>) -> Option<Adding> {
+        self.is_own().then(|| Adding::new(hand_off))
+    }
+
+    /// Leases that are to be ended by the statement that records what they led to.
+    pub(super) fn settling(&self) -> Option<Settling> {
+        self.is_own().then(Settling::default)
+    }
+
+    pub(super) fn after(&mut self) -> Result<&mut After, Fault> {
+        self.after.as_mut().ok_or(Fault::Defect("there is no queue here"))
     }
 
     /// Adds jobs. Answers them in input order; nothing without a queue.

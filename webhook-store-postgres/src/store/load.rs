@@ -61,7 +61,7 @@ async fn recorded(conn: &mut PgConnection, wanted: &[Load]) -> Result<HashSet<(D
 }
 
 /// A page of what another queue must hold.
-pub(super) async fn owed(
+pub(crate) async fn owed(
     conn: &mut PgConnection,
     after: Option<DeliveryId>,
     limit: u32,

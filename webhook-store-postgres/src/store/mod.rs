@@ -16,7 +16,9 @@ mod subscriptions;
 mod turns;
 mod whole;
 
+pub(crate) use load::owed;
 pub(crate) use relay::Relay;
+pub(crate) use subscriptions::lane_settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,10 +180,7 @@ impl DeliveryStore for PgStore {
             return Ok(Vec::new());
         }
         let args = (after, limit);
-        self.inner
-            .keeper
-            .run("owed", &args, |conn, (after, limit)| load::owed(conn, *after, *limit).boxed())
-            .await
+        self.inner.keeper.run("owed", &args, |conn, (after, limit)| owed(conn, *after, *limit).boxed()).await
     }
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {

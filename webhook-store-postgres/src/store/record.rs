@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use webhook_core::id::{DeliveryId, LaneId};
 use webhook_core::lifecycle::Next;
-use webhook_core::model::Attempt;
+use webhook_core::model::{Attempt, DeliveryStatus};
 use webhook_core::queue::{NewJob, Settle, Settled, Verdict};
 use webhook_core::store::{Record, Recorded};
 use webhook_core::time::Timestamp;
@@ -25,6 +25,7 @@ use crate::codec::{self, wait_until};
 use crate::connection::{begin, rollback};
 use crate::error::Fault;
 use crate::open::Inner;
+use crate::queue::{Fate, Settling};
 use crate::sql;
 
 /// A delivery as it is after the change.
@@ -74,8 +75,11 @@ async fn all_of(
     part: &mut Part<'_>,
     records: &[&Record],
 ) -> Result<Option<Vec<Recorded>>, Fault> {
-    let Some(changed) = change(conn, records).await? else { return Ok(None) };
-    follow(conn, part, records, &changed).await
+    // Of those that are due again, the queue must be told when: that is known when they are changed.
+    let is_over = |record: &&Record| record.lease.is_some() && record.state.status.is_finished();
+    let settling = part.settling().filter(|_| records.iter().all(is_over));
+    let Some((changed, ended)) = change(conn, part, records, settling).await? else { return Ok(None) };
+    follow(conn, part, records, &changed, ended).await
 }
 
 /// Commits results of any kind, as part of the transaction.
@@ -139,31 +143,66 @@ async fn batch(
         .copied()
         .filter(|record| was_finished(record) && !record.state.status.is_finished())
         .collect();
-    let changed = change(conn, &records).await?;
-    let changed =
+    let changed = change(conn, part, &records, None).await?;
+    let (changed, _) =
         changed.ok_or(Fault::Defect("a locked delivery changed, or an attempt's number is taken"))?;
     drain(conn, &reopened, &changed).await?;
-    let applied = follow(conn, part, &records, &changed).await?;
+    let applied = follow(conn, part, &records, &changed, None).await?;
     let applied = applied.ok_or(Fault::Defect("a locked lease was lost"))?;
     answers.extend(current.into_iter().zip(applied));
     Ok(answers)
 }
 
-/// Changes deliveries and stores their attempts. `None` when one of them has another revision, or an attempt's
-/// number is taken: all is to be taken back.
+/// Deliveries as they are after the change, and of leases that ended with it the strikes of their lanes.
+type Changes = (HashMap<DeliveryId, Changed>, Option<HashMap<DeliveryId, u8>>);
+
+/// Changes deliveries and stores their attempts, and ends their leases when that is to be done at once. `None`
+/// when one of them has another revision, an attempt's number is taken or a lease is another's: all is to be
+/// taken back.
 async fn change(
     conn: &mut PgConnection,
+    part: &mut Part<'_>,
     records: &[&Record],
-) -> Result<Option<HashMap<DeliveryId, Changed>>, Fault> {
+    mut settling: Option<Settling>,
+) -> Result<Option<Changes>, Fault> {
     // In the order of ids, as everybody locks them.
     let mut sorted: Vec<&Record> = records.to_vec();
     sorted.sort_unstable_by_key(|record| record.id);
     let attempts: Vec<&Attempt> = sorted.iter().flat_map(|record| &record.attempts).collect();
-    let query = columns::Changes::of(&sorted).bind(sqlx::query(sql::RECORD));
-    let rows = columns::Attempts::of(&attempts).bind(query).fetch_all(&mut *conn).await?;
+    if let Some(settling) = &mut settling {
+        for (record, lease) in sorted.iter().filter_map(|record| Some((record, record.lease.as_ref()?))) {
+            settling.push(record.id, lease.token, Fate::Done, lease.effect, lease.mark);
+        }
+    }
+    let succeeds = |record: &&Record| {
+        let state = &record.state;
+        state.status == DeliveryStatus::Succeeded && state.request.is_none() && record.next == Next::Never
+    };
+    let text = match (settling.is_some(), sorted.iter().all(succeeds)) {
+        (true, true) => sql::RECORD_SUCCESS_AND_SETTLE,
+        (true, false) => sql::RECORD_AND_SETTLE,
+        (false, true) => sql::RECORD_SUCCESS,
+        (false, false) => sql::RECORD,
+    };
+    let query = columns::Changes::of(&sorted).bind(sqlx::query(text));
+    let query = columns::Attempts::of(&attempts).bind(query);
+    let query = match &settling {
+        Some(settling) => settling.bind(query, None),
+        None => query,
+    };
+    let rows = query.fetch_all(&mut *conn).await?;
     let stored = rows.first().map_or(Ok(0), |row| codec::unsigned(row, "stored"))?;
     if rows.len() < records.len() || stored < attempts.len() as u64 {
         return Ok(None);
+    }
+    let mut ended = None;
+    if let (Some(settling), Some(first)) = (settling, rows.first()) {
+        let strikes = settling.answer(first, part.after()?)?;
+        let known = sorted.iter().zip(strikes).map(|(record, strikes)| Some((record.id, strikes?)));
+        match known.collect::<Option<HashMap<_, _>>>() {
+            Some(all) => ended = Some(all),
+            None => return Ok(None),
+        }
     }
     let mut changed = HashMap::with_capacity(rows.len());
     for row in &rows {
@@ -177,7 +216,7 @@ async fn change(
         };
         changed.insert(codec::delivery_id(row, "id")?, change);
     }
-    Ok(Some(changed))
+    Ok(Some((changed, ended)))
 }
 
 /// Deliveries of deleted subscriptions that are unfinished again are to be cancelled again.
@@ -210,12 +249,14 @@ pub(super) async fn drain_lanes(conn: &mut PgConnection, mut lanes: Vec<Uuid>) -
     Ok(())
 }
 
-/// Does what follows from the changes: turns and jobs. `None` when a lease is another's.
+/// Does what follows from the changes: turns, and jobs as far as their leases have not `ended` with them. `None`
+/// when a lease is another's.
 async fn follow(
     conn: &mut PgConnection,
     part: &mut Part<'_>,
     records: &[&Record],
     changed: &HashMap<DeliveryId, Changed>,
+    ended: Option<HashMap<DeliveryId, u8>>,
 ) -> Result<Option<Vec<Recorded>>, Fault> {
     let ordered = |finished: bool| -> Vec<DeliveryId> {
         let is_it = |record: &&&Record| {
@@ -224,7 +265,11 @@ async fn follow(
         records.iter().filter(is_it).map(|record| record.id).collect()
     };
     let moved = turns::change(conn, part.schema(), &ordered(true), &ordered(false)).await?;
-    let strikes = if part.is_own() {
+    let strikes = if let Some(ended) = ended {
+        let heads: Vec<NewJob> = moved.heads.iter().map(turns::Head::job).collect();
+        part.add(conn, &heads, None).await?;
+        records.iter().map(|record| ended.get(&record.id).copied()).collect()
+    } else if part.is_own() {
         let Some(strikes) = move_jobs(conn, part, records, changed, &moved).await? else { return Ok(None) };
         strikes
     } else {
@@ -271,7 +316,7 @@ async fn move_jobs(
             Due::Never | Due::Waiting if record.lease.is_none() => over.push(record.id),
             // Whoever has a lease keeps it; its result will meet this revision and settle anew.
             Due::In { wait, urgent } if record.lease.is_none() || urgent => {
-                added.push(NewJob { id: record.id, lane: change.lane, wait, lane_version: 0, urgent })
+                added.push(NewJob { id: record.id, lane: change.lane, wait, lane_version: 0, urgent });
             }
             Due::Never | Due::Waiting | Due::In { .. } => {}
         }

@@ -133,6 +133,15 @@ pub(super) fn settings(s: &Subscription) -> LaneSettings {
     }
 }
 
+/// What the lane of a stored subscription, deleted or not, must know of it.
+pub(crate) fn lane_settings(row: &PgRow) -> Result<LaneSettings, Fault> {
+    let mut settings = settings(&*codec::subscription(row)?);
+    if codec::optional_moment(row, "deleted_at")?.is_some() {
+        settings.hold = Some(Hold::Deleted);
+    }
+    Ok(settings)
+}
+
 pub(super) async fn get(
     conn: &mut PgConnection,
     ids: &[SubscriptionId],
