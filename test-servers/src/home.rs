@@ -9,7 +9,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
 
 /// The uid and gid of `nobody`, by convention.
 const NOBODY: u32 = 65_534;
@@ -26,11 +25,10 @@ impl Home {
     pub(crate) fn create(prefix: &str, parent: Option<&Path>) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
-        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let process = std::process::id();
         loop {
-            let salt =
-                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |at| at.subsec_nanos());
-            let path = parent.join(format!("{prefix}{process}-{number}-{salt:08x}"));
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("{prefix}{process}-{number}"));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Self::own(path),
                 // Left by a process of the same number, or put there by somebody else: never used.

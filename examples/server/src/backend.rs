@@ -174,8 +174,17 @@ pub(crate) struct Backend {
     pub(crate) history: Arc<dyn History>,
     /// For a store without a queue of its own.
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
-    /// What is to be closed at the end, so that the file stands alone and can be copied.
-    pub(crate) file: Option<SqliteStore>,
+    opened: Opened,
+}
+
+/// What is to be closed at the end.
+#[derive(Debug)]
+enum Opened {
+    /// So that the file stands alone and can be copied.
+    Sqlite(SqliteStore),
+    /// So that the server has its connections back.
+    Postgres(PgStore),
+    Nothing,
 }
 
 impl Backend {
@@ -188,30 +197,33 @@ impl Backend {
             Database::Memory => {
                 let store = Arc::new(MemoryStore::new());
                 let queue: Option<Arc<dyn JobQueue>> = Some(Arc::new(MemoryQueue::new()));
-                Ok(Self { history: store.clone(), store, queue, file: None })
+                Ok(Self { history: store.clone(), store, queue, opened: Opened::Nothing })
             }
             Database::Sqlite(options) => {
                 let file = SqliteStore::open(options.clone().migrate(migrate)).await?;
                 let store = Arc::new(file.clone());
-                Ok(Self { history: store.clone(), store, queue: None, file: Some(file) })
+                Ok(Self { history: store.clone(), store, queue: None, opened: Opened::Sqlite(file) })
             }
             Database::Postgres { options, redis: jobs, .. } => {
                 let readers = if role.serves_api() { READERS } else { 1 };
                 let options = PgOptions::clone(options).migrate(migrate).readers(readers);
-                let store = Arc::new(PgStore::open(options.own_queue(jobs.is_none())).await?);
+                let opened = PgStore::open(options.own_queue(jobs.is_none())).await?;
                 let queue: Option<Arc<dyn JobQueue>> = match jobs {
                     Some(jobs) => Some(Arc::new(redis(jobs).await?)),
                     None => None,
                 };
-                Ok(Self { history: store.clone(), store, queue, file: None })
+                let store = Arc::new(opened.clone());
+                Ok(Self { history: store.clone(), store, queue, opened: Opened::Postgres(opened) })
             }
         }
     }
 
     /// Lets go of what an orderly end leaves in order.
     pub(crate) async fn close(self) {
-        if let Some(file) = self.file {
-            file.close().await;
+        match self.opened {
+            Opened::Sqlite(store) => store.close().await,
+            Opened::Postgres(store) => store.close().await,
+            Opened::Nothing => {}
         }
     }
 }

@@ -24,6 +24,9 @@ use webhook_store_postgres::sqlx::{Connection as _, Executor as _, PgConnection}
 /// As `--concurrency` of every worker: no more than this is on the wire or not yet recorded in one process.
 pub(crate) const CONCURRENCY: usize = 32;
 
+/// What one worker can hold on the wire for subscriptions that are new.
+pub(crate) const HELD: usize = CONCURRENCY / 4;
+
 /// A database of its own in the shared server; `None`, with a word, when there is no server.
 pub(crate) async fn database(test: &str) -> Option<String> {
     // Off the runtime's threads: the first one starts a server.

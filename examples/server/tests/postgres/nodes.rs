@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::receiver::Receiver;
-use crate::{database, node};
+use crate::{HELD, database, node};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_node_takes_events_and_a_worker_node_delivers_them() {
@@ -114,27 +114,29 @@ async fn a_worker_that_is_stopped_hands_back_and_another_goes_on_at_once() {
     let mut api_node = node(&url, "api", &[]);
     let api = Api::new(api_node.url());
     let slow = Receiver::start(Duration::from_secs(4)).await;
-    // One for each of ten: a new subscription gets few at once.
-    for _ in 0..10 {
+    // One for each of eight: a new subscription gets few at once, and all new ones a quarter of a worker's slots.
+    for _ in 0..HELD {
         api.subscribe(&slow.url, &[]).await;
     }
     let more = ["--lease=300s", "--shutdown-grace=500ms"];
     let mut stopped = node(&url, "worker", &more);
     stopped.url();
     let id = api.publish("a", &json!(1)).await.expect("acknowledged");
-    eventually("all are on the wire", async || (slow.count() == 10).then_some(())).await;
+    eventually("all are on the wire", async || (slow.count() == HELD).then_some(())).await;
     let mut other = node(&url, "worker", &more);
     other.url();
     stopped.signal(Signal::TERM);
     assert_eq!(stopped.ended().code(), Some(0), "{:#?}", stopped.stderr());
     let end = Instant::now();
-    eventually("all are on the wire again", async || (slow.count() == 20).then_some(())).await;
+    eventually("all are on the wire again", async || (slow.count() == 2 * HELD).then_some(())).await;
     let took = end.elapsed();
-    println!("graceful stop: ten deliveries that were cut off started elsewhere within {took:?} of its end");
+    println!(
+        "graceful stop: {HELD} deliveries that were cut off started elsewhere within {took:?} of its end"
+    );
     assert!(took < LEASE / 10, "{took:?}");
     api.all_finished().await;
-    assert_eq!(slow.times(), [(id, 20)].into(), "each of ten twice");
+    assert_eq!(slow.times(), [(id, 2 * HELD)].into(), "each twice");
     let failed = api.get("/api/v1/attempts?outcome=failed&limit=50").await.unwrap().json();
     let kinds: Vec<_> = failed["data"].as_array().unwrap().iter().map(|row| &row["error"]["kind"]).collect();
-    assert_eq!(kinds, [&json!("interrupted"); 10]);
+    assert_eq!(kinds, [&json!("interrupted"); HELD]);
 }

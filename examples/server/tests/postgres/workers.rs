@@ -10,12 +10,10 @@ use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::publishers::{Publishers, finish};
 use crate::support::receiver::Receiver;
-use crate::{CONCURRENCY, database, node};
+use crate::{CONCURRENCY, HELD, database, node};
 
 const EVENTS: usize = 1_500;
 const KILLS: usize = 5;
-/// What a worker holds that is killed once.
-const HELD: usize = CONCURRENCY / 4;
 /// Less than two workers can have on the wire.
 const UNDER_WAY: usize = 48;
 const LEASE: Duration = Duration::from_secs(2);

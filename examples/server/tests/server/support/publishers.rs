@@ -90,7 +90,7 @@ impl Publishers {
             tasks.spawn(async move {
                 let mut turn = servers.iter().cycle().skip(number);
                 while let Some(n) = this.take().await {
-                    while let Some(api) = turn.next() {
+                    for api in turn.by_ref() {
                         let key = [("idempotency-key", key(n))];
                         let key = key.each_ref().map(|(name, value)| (*name, value.as_str()));
                         let Some(answer) = api.try_publish(&key, "order.created", &json!(n)).await else {
