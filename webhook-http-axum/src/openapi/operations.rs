@@ -107,7 +107,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Body::Required("SubscriptionChange"),
         answers: &[(200, Answer::Tagged("Subscription", "As it is now"))],
         errors: &[409, 412],
-        ..PLAIN
     },
     Operation {
         method: "PATCH",
@@ -120,7 +119,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Body::Patch("SubscriptionPatch"),
         answers: &[(200, Answer::Tagged("Subscription", "As it is now"))],
         errors: &[409, 412],
-        ..PLAIN
     },
     Operation {
         method: "DELETE",
@@ -239,7 +237,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Body::Required("NewEvent"),
         answers: &[(202, Answer::Json("Published", "Durable; without a match, `deliveries` is empty"))],
         errors: &[409],
-        ..PLAIN
     },
     Operation {
         method: "POST",
@@ -263,7 +260,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Body::Raw,
         answers: &[(202, Answer::Json("Published", "Durable"))],
         errors: &[409],
-        ..PLAIN
     },
     Operation {
         path: "/events",
@@ -482,7 +478,7 @@ pub(super) fn parameters() -> Value {
             json!({"type": "boolean", "default": false}),
             "One more attempt of a delivery that has succeeded; it changes no state",
         ),
-        "ifMatch": header("If-Match", json!({"type": "string"}), "`\"VERSION\"`: 412 when another one is stored"),
+        "ifMatch": header("If-Match", json!({"type": "string", "pattern": "^(\\*|\"[0-9]+\")$"}), "`\"VERSION\"`: 412 when another one is stored"),
         "idempotencyKey": header(
             "Idempotency-Key",
             json!({"$ref": "#/components/schemas/IdempotencyKey"}),

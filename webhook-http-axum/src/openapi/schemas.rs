@@ -37,8 +37,10 @@ fn or_null(schema: &Value) -> Value {
 
 /// An object of an answer, every field in it.
 fn answer(properties: Value) -> Value {
-    let required: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
-    json!({"type": "object", "required": required, "properties": properties})
+    let required: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).collect();
+    let mut schema = json!({"type": "object", "required": required});
+    schema["properties"] = properties;
+    schema
 }
 
 /// An object of a request: a field that is not required may be null, which is the same as left out.
