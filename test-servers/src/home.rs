@@ -76,7 +76,10 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// A port that nobody listens on at the moment.
-pub(crate) fn free_port() -> Result<u16, String> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16, String> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
     Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
 }

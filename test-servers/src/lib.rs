@@ -12,6 +12,7 @@
 //! | module | owes |
 //! |---|---|
 //! | [`postgres`] | PostgreSQL |
+//! | [`redis`] | Redis or Valkey |
 //! | `home` | a directory, and the user that a server runs as |
 //! | `guard` | the shell that stops a server |
 //!
@@ -22,6 +23,9 @@
 mod guard;
 mod home;
 pub mod postgres;
+pub mod redis;
+
+pub use home::free_port;
 
 /// Whether a missing server is a failure and no reason to skip: `WEBHOOK_REQUIRE_BACKENDS=1`.
 #[must_use]

@@ -3,11 +3,13 @@
 mod access;
 mod body;
 mod cursor;
+mod documentation;
 mod fields;
 mod guard;
 mod json;
 mod keys;
 mod merge;
+mod openapi;
 mod options;
 mod params;
 mod precondition;
@@ -25,7 +27,9 @@ use webhook_core::Webhooks;
 use webhook_core::store::History;
 
 pub use access::Caller;
+pub use documentation::documentation;
 pub use keys::{KeyError, Keys};
+pub use openapi::openapi;
 pub use options::HttpOptions;
 pub use probes::{Draining, probes};
 pub use problem::{Problem, ProblemCode};

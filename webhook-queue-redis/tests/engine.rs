@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::resp::Resp;
-use support::server::Server;
+use test_servers::redis::Server;
 use support::{eventually, own_server};
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{NewEvent, Tenant};

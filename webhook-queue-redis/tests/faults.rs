@@ -275,7 +275,7 @@ async fn an_empty_restart_shows_in_the_epoch() {
     let before = queue.epoch().await.unwrap();
     server.kill();
     assert!(queue.epoch().await.unwrap_err().is_retryable());
-    let Ok(_again) = support::server::Server::start_on(port, &[]) else { panic!("it was there before") };
+    let Ok(_again) = test_servers::redis::Server::start_on(port, &[]) else { panic!("it was there before") };
     eventually("the queue is there again", async || queue.epoch().await.is_ok()).await;
     assert_ne!(queue.epoch().await.unwrap(), before);
 }
@@ -299,7 +299,7 @@ async fn writes_that_were_undone_show_in_the_epoch() {
     server.kill();
     // What the lost writes did is not in the memory that goes on at the same address.
     let Ok(_next) =
-        support::server::Server::start_on(port, &["--replicaof", "127.0.0.1", &replica.port.to_string()])
+        test_servers::redis::Server::start_on(port, &["--replicaof", "127.0.0.1", &replica.port.to_string()])
     else {
         panic!("it was there before")
     };
@@ -367,14 +367,14 @@ async fn a_server_that_may_evict_keys_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_an_outage_and_no_reason_to_fail_at_start() {
-    let port = support::server::free_port();
+    let port = test_servers::free_port().unwrap();
     let queue = RedisQueue::open(options(port)).unwrap();
     let began = Instant::now();
     assert!(queue.claim(&wish(1)).await.unwrap_err().is_retryable());
     assert!(RedisQueue::connect(options(port)).await.unwrap_err().is_retryable());
     assert!(began.elapsed() < TIMEOUT * 4);
     queue.wait(Duration::from_millis(1)).await;
-    let Ok(_server) = support::server::Server::start_on(port, &[]) else { return };
+    let Ok(_server) = test_servers::redis::Server::start_on(port, &[]) else { return };
     eventually("the queue works", async || queue.claim(&wish(1)).await.is_ok()).await;
 }
 

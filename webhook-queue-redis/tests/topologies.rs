@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use support::resp::{Resp, Value};
-use support::server::{Server, free_port};
+use test_servers::free_port;
+use test_servers::redis::Server;
 use support::{eventually, own_server};
 use webhook_core::error::BackendErrorKind;
 use webhook_core::id::{DeliveryId, LaneId, Token, WorkerId};
@@ -65,7 +66,7 @@ async fn one_job(queue: &RedisQueue) {
 /// Three nodes that share the slots out.
 async fn cluster() -> Option<[Server; 3]> {
     let node = || {
-        let bus = free_port().to_string();
+        let bus = free_port().unwrap().to_string();
         let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
         Some((own_server(&settings)?, bus))
     };
@@ -132,7 +133,7 @@ async fn a_queue_lives_on_one_node_of_a_cluster() {
 }
 
 fn sentinel(primary: u16) -> Option<Server> {
-    let port = free_port();
+    let port = free_port().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sentinel.conf");
     let settings = format!(
@@ -207,7 +208,7 @@ async fn tls_is_checked() {
     };
     let (certificate, key) = (write("cert.pem", certificate.pem()), write("key.pem", key.serialize_pem()));
     let root = write("root.pem", authority.pem());
-    let port = free_port();
+    let port = free_port().unwrap();
     let port_text = port.to_string();
     let settings = ["--port", "0", "--tls-port", &port_text, "--tls-auth-clients", "no"];
     let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &root];

@@ -39,6 +39,8 @@ enum Words {
     Migrate(MigrateFlags),
     /// Run a receiver that verifies signatures and prints what it gets
     Listen(ListenFlags),
+    /// Print the OpenAPI document of the API
+    Openapi,
 }
 
 /// The values of `serve`, as they were written.
@@ -212,6 +214,7 @@ pub(crate) enum Command {
     Migrate(Box<MigrateConfig>),
     Demo(DemoConfig),
     Listen(ListenConfig),
+    Openapi,
 }
 
 impl Command {
@@ -221,6 +224,10 @@ impl Command {
             Self::Migrate(config) => migrate::run(*config),
             Self::Demo(config) => demo::run(config),
             Self::Listen(config) => listen::run(config),
+            Self::Openapi => {
+                print(&format!("{:#}\n", webhook_http_axum::openapi(crate::http::API)));
+                Ok(())
+            }
         }
     }
 }
@@ -238,13 +245,17 @@ impl Stop {
     pub(crate) fn print(&self) -> ExitCode {
         match self {
             Self::Shown(text) => {
-                // Behind `| head` the rest is not wanted.
-                let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+                print(text);
                 ExitCode::SUCCESS
             }
             Self::Failed(failure) => failure.print(),
         }
     }
+}
+
+/// Behind `| head` the rest is not wanted.
+fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 /// Reads the command line, and the environment for what it leaves out.
@@ -262,6 +273,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Command, St
         }
         Words::Demo(flags) => DemoConfig::read(&flags).map(Command::Demo),
         Words::Listen(flags) => ListenConfig::read(&flags).map(Command::Listen),
+        Words::Openapi => Ok(Command::Openapi),
     };
     command.map_err(|error| Stop::Failed(Failure::Usage(error.to_string())))
 }

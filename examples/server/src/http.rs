@@ -1,4 +1,4 @@
-//! What is answered where: the API below `/api/v1`, probes beside it, a page at `/`; of a process that only delivers,
+//! What is answered where: the API below `/api/v1`, probes and its description beside it, a page at `/`; of a process that only delivers,
 //! the probes alone; and the gate that a stop closes.
 
 use std::io;
@@ -15,9 +15,12 @@ use axum::routing::get;
 use tokio::sync::watch;
 use webhook_core::Webhooks;
 use webhook_core::store::History;
-use webhook_http_axum::{Draining, HttpOptions, Problem, ProblemCode, probes};
+use webhook_http_axum::{Draining, HttpOptions, Problem, ProblemCode, documentation, probes};
 
 use crate::config::ServeConfig;
+
+/// Where the API is.
+pub(crate) const API: &str = "/api/v1";
 
 /// Lets requests to the API in while the service runs, and knows how many are inside.
 #[derive(Debug, Clone)]
@@ -92,7 +95,12 @@ pub(crate) fn app(
     };
     let api = webhook_http_axum::router(webhooks.clone(), history, options)
         .layer(middleware::from_fn_with_state(gate, through_the_gate));
-    Router::new().route("/", get(page)).nest("/api/v1", api).merge(probes).fallback(nothing_here)
+    Router::new()
+        .route("/", get(page))
+        .nest(API, api)
+        .merge(probes)
+        .merge(documentation(API))
+        .fallback(nothing_here)
 }
 
 async fn through_the_gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
@@ -130,7 +138,8 @@ async fn page() -> Html<&'static str> {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>webhook-server</title>",
         "<h1>webhook-server ",
         env!("CARGO_PKG_VERSION"),
-        "</h1><p>The API is at <a href=\"/api/v1/subscriptions\">/api/v1</a>; probes are at ",
+        "</h1><p>The API is at <a href=\"/api/v1/subscriptions\">/api/v1</a>; <a href=\"/docs\">/docs</a> ",
+        "describes it, and so does <a href=\"/openapi.json\">/openapi.json</a>; probes are at ",
         "<a href=\"/health\">/health</a> and <a href=\"/ready\">/ready</a>.</p></html>",
     ))
 }

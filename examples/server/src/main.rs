@@ -1,4 +1,4 @@
-//! The bundled webhook server: `webhook-server [serve | migrate | demo | listen]`.
+//! The bundled webhook server: `webhook-server [serve | migrate | demo | listen | openapi]`.
 //!
 //! Everything that decides is in the libraries; this binary reads its configuration ([`config`]), opens what it
 //! names ([`backend`]), and runs it until it is told to stop ([`serve`]). Exit codes: 0 after a clean stop, 1 when

@@ -102,6 +102,11 @@ pub(crate) async fn no_route(_: Caller) -> Problem {
 
 /// The answer for a route that has other methods; `Allow` is added by the router.
 pub(crate) async fn no_method(_: Caller) -> Problem {
+    other_method().await
+}
+
+/// The same for whoever asks.
+pub(crate) async fn other_method() -> Problem {
     Problem::new(ProblemCode::MethodNotAllowed, "this route has other methods; `Allow` names them")
 }
 

@@ -15,6 +15,7 @@ use webhook_core::model::Subscription;
 use webhook_core::testing::{ManualClock, RecordingDeliverer, Scripted};
 use webhook_http_axum::{HttpOptions, router};
 
+use super::contract;
 use super::plain::PlainStore;
 
 /// Where subscriptions of tests go.
@@ -51,7 +52,17 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        send(self.router.clone(), request).await
+        let (method, path) = (request.method().clone(), request.uri().to_string());
+        let answer = send(self.router.clone(), request).await;
+        contract::check_answer(&method, &path, &answer);
+        answer
+    }
+
+    /// A request with this body, which fits the document if it is accepted.
+    async fn value(&self, method: Method, path: &str, body: Value) -> Answer {
+        let answer = self.json(method.clone(), path, &[], body.to_string()).await;
+        contract::check_request(&method, path, &body, &answer);
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -63,7 +74,7 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
-        self.json(Method::POST, path, &[], body.to_string()).await
+        self.value(Method::POST, path, body).await
     }
 
     /// A request that needs no body, without one.
@@ -72,11 +83,11 @@ impl Api {
     }
 
     pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
-        self.json(Method::PUT, path, &[], body.to_string()).await
+        self.value(Method::PUT, path, body).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
-        self.json(Method::PATCH, path, &[], body.to_string()).await
+        self.value(Method::PATCH, path, body).await
     }
 
     pub(crate) async fn json(

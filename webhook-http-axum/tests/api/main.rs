@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 mod bad_requests;
+mod contract;
+mod documentation;
 mod harness;
 mod history;
 mod inbox;

@@ -5,7 +5,6 @@
 
 pub(crate) mod proxy;
 pub(crate) mod resp;
-pub(crate) mod server;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use webhook_conformance::Missing;
 use webhook_core::id::DeliveryId;
 use webhook_queue_redis::{RedisOptions, RedisQueue};
 
-use self::server::Server;
+use test_servers::redis::Server;
 
 /// Where the server is that this process's tests share: the one that `WEBHOOK_TEST_REDIS_URL` names, or one that
 /// is started for them.
@@ -23,7 +22,7 @@ pub(crate) fn shared_url() -> Result<String, Missing> {
     if let Ok(url) = std::env::var("WEBHOOK_TEST_REDIS_URL") {
         return Ok(url);
     }
-    SERVER.get_or_init(|| Server::start(&[])).as_ref().map(Server::url).map_err(Clone::clone)
+    SERVER.get_or_init(|| Server::start(&[]).map_err(Missing::because)).as_ref().map(Server::url).map_err(Clone::clone)
 }
 
 /// A key prefix that no other test has.
@@ -42,15 +41,7 @@ pub(crate) async fn queue(url: &str, prefix: &str) -> RedisQueue {
 /// # Panics
 /// When there is none and `WEBHOOK_REQUIRE_BACKENDS` is `1`.
 pub(crate) fn own_server(settings: &[&str]) -> Option<Server> {
-    match Server::start(settings) {
-        Ok(server) => Some(server),
-        Err(missing) => {
-            let required = std::env::var("WEBHOOK_REQUIRE_BACKENDS").is_ok_and(|value| value == "1");
-            assert!(!required, "WEBHOOK_REQUIRE_BACKENDS=1, but {missing:?}");
-            eprintln!("skipped: {missing:?}");
-            None
-        }
-    }
+    test_servers::or_skip("a test of faults", Server::start(settings))
 }
 
 /// Repeats until it is so, at most for ten seconds.

@@ -162,3 +162,11 @@ fn help_and_version_are_no_mistakes() {
         assert_eq!(process.stderr(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn openapi_prints_the_committed_document() {
+    let mut process = Process::start(&["openapi"]);
+    assert!(process.ended().success());
+    let committed = include_str!("../../../../docs/openapi.json");
+    assert_eq!(process.stdout().join("\n"), committed.trim_end());
+}

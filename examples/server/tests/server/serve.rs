@@ -140,7 +140,13 @@ async fn probes_and_page_are_at_the_root_and_the_rest_is_a_problem() {
     assert_eq!(api.get("/ready").await.unwrap().status, 200);
     let page = api.get("/").await.unwrap();
     assert!(page.status == 200 && page.body.windows(7).any(|part| part == b"/api/v1"), "{:?}", page.body);
-    for path in ["/nothing", "/api/v1/nothing", "/api/v2"] {
+    let document = api.get("/openapi.json").await.unwrap();
+    assert!(document.status == 200 && document.json()["paths"]["/api/v1/events"].is_object());
+    for path in ["/docs", "/docs/", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/start.js"] {
+        let page = api.get(path).await.unwrap();
+        assert!(page.status == 200 && !page.body.is_empty(), "{path}");
+    }
+    for path in ["/nothing", "/api/v1/nothing", "/api/v2", "/docs/nothing"] {
         let answer = api.get(path).await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!("not_found")), "{path}");
         assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
