@@ -1,7 +1,7 @@
 //! A throwaway Redis or Valkey: its own port and directory, nothing saved, gone when its process is, however that ends.
 
 use std::io::{BufRead as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,7 +82,9 @@ impl Server {
             .map_err(|error| format!("{program} cannot be started: {error}"))?;
         let mut pid = String::new();
         let told = keeper.stdout.take().map(|out| std::io::BufReader::new(out).read_line(&mut pid));
-        let pid = told.and_then(|_| pid.trim().parse().ok()).ok_or("the shell did not tell the server's process")?;
+        let pid = told
+            .and_then(|_| pid.trim().parse().ok())
+            .ok_or("the shell did not tell the server's process")?;
         let server = Self { port, pid, keeper, home };
         server.wait_until_it_answers()?;
         Ok(server)

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::resp::Resp;
-use test_servers::redis::Server;
 use support::{eventually, own_server};
+use test_servers::redis::Server;
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{NewEvent, Tenant};
 use webhook_core::retry::Schedule;

@@ -40,7 +40,8 @@ if given then
   load_lanes(where)
   local answer = { -1, 0 }
   for i = 1, #held do
-    if lanes[held[i][2].lane] then answer[#answer + 1] = lease_of(held[i][1], held[i][2]) end
+    local l = lanes[held[i][2].lane]
+    if l then answer[#answer + 1] = lease_of(held[i][1], l, held[i][2].unsettled) end
   end
   return answer
 end
@@ -143,20 +144,22 @@ if #taken > 0 then
   for i = 1, #taken do
     local id, v, l = taken[i], values[i], serving[i]
     if v then
-      local j
+      local unsettled = ''
       if #v == 16 then
-        j = { lane = v, unsettled = '' }
+        -- write_job of a plain job
+        v = v .. '\5' .. pack('<d', turn[i]) .. claim
       else
-        j = read_job(v)
-        if j.token then j.unsettled = j.unsettled .. j.token end
+        local j = read_job(v)
+        unsettled = j.unsettled .. (j.token or '')
+        j.leased, j.token, j.due, j.unsettled = true, claim, turn[i], unsettled
+        v = write_job(j)
       end
-      j.leased, j.token, j.due = true, claim, turn[i]
       records[#records + 1] = id
-      records[#records + 1] = write_job(j)
+      records[#records + 1] = v
       ends[#ends + 1] = now + lease
       ends[#ends + 1] = id
       ids[#ids + 1] = id
-      answer[#answer + 1] = lease_of(id, j)
+      answer[#answer + 1] = lease_of(id, l, unsettled)
     else
       -- A member of a lane's set that is no job would be a defect; it is dropped.
       finish(l)

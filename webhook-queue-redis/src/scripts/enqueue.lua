@@ -10,13 +10,12 @@ if ARGV[2] ~= '' then
 end
 
 local ids, where, n = {}, {}, #ARGV - 3
-for i = 1, n do
-  ids[i] = sub(ARGV[i + 3], 1, 16)
-  where[i] = sub(ARGV[i + 3], 17, 32)
-end
 local any_urgent = false
 for i = 1, n do
-  if byte(ARGV[i + 3], 49) == 1 then any_urgent = true end
+  local arg = ARGV[i + 3]
+  ids[i] = sub(arg, 1, 16)
+  where[i] = sub(arg, 17, 32)
+  if byte(arg, 49) == 1 then any_urgent = true end
 end
 -- What was leased and is over is pending, and may become urgent.
 if any_urgent then lapse(256) end
@@ -42,17 +41,30 @@ for i = 1, n do
   local id, arg = ids[i], ARGV[i + 3]
   local wait, version, urgent = unpack_struct('<ddB', arg, 33)
   urgent = urgent == 1
-  local asked = sub(arg, 17, 32)
   local l = lanes[where[i]]
-  if asked ~= where[i] then
-    -- The lane that it names counts; the job stays where it is.
-    load_lanes({ asked })
-  end
-  local named = lanes[asked]
+  local named = l
   local j = jobs[id]
-  if not j and values[i] then
-    j = read_job(values[i])
-    jobs[id] = j
+  if j then
+    -- The same job twice in one call.
+    if j.hold then
+      l = j
+      j = { lane = l.id, unsettled = '' }
+      jobs[id] = j
+    else
+      l = lanes[j.lane]
+    end
+  end
+  if values[i] then
+    -- The lane that it names counts; the job stays where it is.
+    local asked = sub(arg, 17, 32)
+    if asked ~= where[i] then
+      load_lanes({ asked })
+      named = lanes[asked]
+    end
+    if not j then
+      j = read_job(values[i])
+      jobs[id] = j
+    end
   end
   if not named or named.version < version then
     answers[i] = 'B'
@@ -61,7 +73,7 @@ for i = 1, n do
     if j.leased then
       if hand and j.token == hand.token then
         answers[i] = 'M'
-        leases[#leases + 1] = lease_of(id, j)
+        leases[#leases + 1] = lease_of(id, l, j.unsettled)
       else
         answers[i] = 'P'
       end
@@ -71,7 +83,7 @@ for i = 1, n do
         push(l, 'ult', due, id)
         l.urgent = min(l.urgent, due)
       elseif urgent then
-        local before = j.pending or tonumber(R('ZSCORE', P .. 'z:' .. l.id, id) or due)
+        local before = tonumber(R('ZSCORE', P .. 'z:' .. l.id, id) or due)
         push(l, 'zrem', id)
         j.urgent = true
         pend(l, id, min(before, due), true)
@@ -86,25 +98,33 @@ for i = 1, n do
   else
     l = named
     local due = now + wait
-    j = { lane = l.id, unsettled = '', urgent = urgent or nil }
-    jobs[id] = j
     if wait == 0 and hands_off(l, urgent) then
-      j.leased, j.due, j.token = true, due, hand.token
+      j = { lane = l.id, unsettled = '', urgent = urgent or nil, leased = true, due = due, token = hand.token }
+      jobs[id] = j
       start(l)
       hand.all = hand.all - 1
       if class(l) == 2 then hand.doubtful = hand.doubtful - 1 end
       ends[#ends + 1] = now + hand.lease
       ends[#ends + 1] = id
-      leases[#leases + 1] = lease_of(id, j)
+      leases[#leases + 1] = lease_of(id, l, '')
       answers[i] = 'L'
+      records[#records + 1] = id
+      records[#records + 1] = write_job(j)
     else
-      j.pending = due
       pend(l, id, due, urgent)
       answers[i] = 'Q'
+      records[#records + 1] = id
+      if urgent then
+        j = { lane = l.id, unsettled = '', urgent = true }
+        jobs[id] = j
+        records[#records + 1] = write_job(j)
+      else
+        -- A plain job is its lane alone; its lane stands for it, should it come again.
+        jobs[id] = l
+        records[#records + 1] = l.id
+      end
     end
     touch(l)
-    records[#records + 1] = id
-    records[#records + 1] = write_job(j)
   end
 end
 

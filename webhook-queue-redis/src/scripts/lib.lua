@@ -135,9 +135,14 @@ local function write_job(j)
 end
 
 -- The lease of a job, as its worker is told: id, lane, class, mark, version, unsettled tokens.
-local function lease_of(id, j)
-  local l = lanes[j.lane]
-  return id .. j.lane .. pack('<Bdd', class(l), l.mark, l.version) .. j.unsettled
+-- What it says of the lane is made once; no script changes it after that.
+local function lease_of(id, l, unsettled)
+  local told = l.told
+  if not told then
+    told = l.id .. pack('<Bdd', class(l), l.mark, l.version)
+    l.told = told
+  end
+  return id .. told .. unsettled
 end
 
 -- What is to be written into a lane's own sets: l.zadd, l.zlt, l.zrem and the same of u.

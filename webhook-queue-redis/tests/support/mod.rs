@@ -22,7 +22,11 @@ pub(crate) fn shared_url() -> Result<String, Missing> {
     if let Ok(url) = std::env::var("WEBHOOK_TEST_REDIS_URL") {
         return Ok(url);
     }
-    SERVER.get_or_init(|| Server::start(&[]).map_err(Missing::because)).as_ref().map(Server::url).map_err(Clone::clone)
+    SERVER
+        .get_or_init(|| Server::start(&[]).map_err(Missing::because))
+        .as_ref()
+        .map(Server::url)
+        .map_err(Clone::clone)
 }
 
 /// A key prefix that no other test has.
