@@ -85,7 +85,7 @@ fn a_bad_value_of_the_environment_names_flag_and_variable() {
 fn an_unknown_word_is_one_line_too() {
     let table: [(&[&str], &str); 10] = [
         (&["--time-out", "3s"], "--time-out"),
-        (&["--api-key", "0123456789abcdef"], "--api-key"),
+        (&["--encryption-key", "0123456789abcdef"], "--encryption-key"),
         (&["serve", "--role", "api"], "--role"),
         (&["migrate", "--database-url", "memory:"], "--database-url"),
         (&["migrate", "--queue", "rabbit"], "--queue"),
