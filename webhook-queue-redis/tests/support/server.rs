@@ -79,6 +79,7 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < deadline, "the server does not listen; another may have taken its port");
+            // verify: allow(sleep): between two looks, until a deadline
             std::thread::sleep(Duration::from_millis(5));
         }
     }
