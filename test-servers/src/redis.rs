@@ -96,6 +96,7 @@ impl Server {
             if Instant::now() > deadline {
                 return Err("the server does not listen; another may have taken its port".to_owned());
             }
+            // verify: allow(sleep): between two looks, until a deadline
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

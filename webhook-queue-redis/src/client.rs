@@ -8,10 +8,10 @@
 //!   to a few callers it matters. The client below never repeats by itself.
 //! - A script that the server has forgotten is sent again in full.
 //! - What waits to be sent is bounded; beyond, calls fail at once.
-//! - [`bell`](Client::listen) tells what is published on one channel, over a connection of its own, and when that
-//!   connection is lost or back.
+//! - What is published on one channel is heard over a connection of its own ([`Heard`]), and when that connection is
+//!   lost or back.
 //!
-//! No type of the driver leaves this module, so another driver replaces it here: connect, run, listen, close.
+//! No type of the driver leaves this module, so another driver replaces it here: open, run, listen, close.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -403,14 +403,8 @@ async fn a_dropped_queue_closes_its_connections() {
     let Some(server) = own_server(&[]) else { return };
     let queue = connect(server.port).await;
     let mut admin = Resp::connect(server.port).await;
-    let clients = async |admin: &mut Resp| admin.info("clients", "connected_clients").await;
-    assert_ne!(clients(&mut admin).await, "1");
+    assert_ne!(admin.info("clients", "connected_clients").await, "1");
     drop(queue);
-    for _ in 0..1000 {
-        if clients(&mut admin).await == "1" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("connections are left");
+    eventually("no connection is left", async || admin.info("clients", "connected_clients").await == "1")
+        .await;
 }

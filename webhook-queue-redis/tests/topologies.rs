@@ -136,7 +136,8 @@ async fn a_queue_lives_on_one_node_of_a_cluster() {
     assert!(error.is_retryable(), "{error:?}");
 }
 
-fn sentinel(primary: u16) -> Option<Server> {
+/// With the directory of its file, which it rewrites as long as it runs.
+fn sentinel(primary: u16) -> Option<(Server, tempfile::TempDir)> {
     let port = free_port().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sentinel.conf");
@@ -147,9 +148,7 @@ fn sentinel(primary: u16) -> Option<Server> {
     );
     std::fs::write(&file, settings).unwrap();
     let server = Server::start_sentinel(port, file.to_str().unwrap()).ok()?;
-    // The sentinel rewrites its file as long as it runs.
-    std::mem::forget(directory);
-    Some(server)
+    Some((server, directory))
 }
 
 /// What the replica had is there after its promotion, and work goes on without anybody's help.
@@ -157,7 +156,7 @@ fn sentinel(primary: u16) -> Option<Server> {
 async fn a_failover_by_sentinel_is_followed() {
     let Some(mut primary) = own_server(&[]) else { return };
     let Some(replica) = own_server(&["--replicaof", "127.0.0.1", &primary.port.to_string()]) else { return };
-    let Some(sentinel) = sentinel(primary.port) else { return };
+    let Some((sentinel, _directory)) = sentinel(primary.port) else { return };
     let mut admin = Resp::connect(sentinel.port).await;
     eventually("the sentinel knows the replica", async || {
         let Value::List(replicas) = admin.call(&["SENTINEL", "REPLICAS", "main"]).await else { return false };

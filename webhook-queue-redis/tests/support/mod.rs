@@ -53,6 +53,7 @@ pub(crate) async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !so().await {
         assert!(tokio::time::Instant::now() < deadline, "within ten seconds: {what}");
+        // verify: allow(sleep): between two looks, until a deadline
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

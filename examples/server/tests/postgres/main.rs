@@ -14,6 +14,7 @@
 mod migrate;
 mod nodes;
 mod outage;
+mod redis;
 #[path = "../server/support/mod.rs"]
 mod support;
 mod workers;
