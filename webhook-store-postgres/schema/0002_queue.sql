@@ -5,7 +5,7 @@
 -- ready in the past, and it goes behind those that were ready before.
 --
 -- What locks what, and in which order:
---   jobs that are leased    by settle, remove and fold; a claim never touches them
+--   jobs that are leased    by settle and remove; a claim, when their leases have ended, skips those that are locked
 --   lanes                   in the order of their ids; a claim skips those that are locked
 --   jobs that are pending   only under their lane's lock, but for making one due earlier
 -- Adding a job locks no lane: it leaves a row in `wakes`, which the next claim folds in. A lane's row is only
@@ -181,44 +181,85 @@ BEGIN
 END $$;
 
 -- Makes lanes know what has become pending: what `wakes` tells after `_wakes_from`, and leases that ended after
--- `_leases_from`. Their tokens stay good until another claim. Returns the last wake, or 0 when there was
--- nothing at all.
-CREATE FUNCTION queue_fold(_wakes_from bigint, _leases_from timestamptz, t timestamptz) RETURNS bigint
-LANGUAGE plpgsql AS $$
+-- `_leases_from`. Their tokens stay good until another claim. It waits for nobody: a lane that another
+-- transaction has is left with its wakes and its leases, which are found again later, and every other lane is
+-- served meanwhile, however long that one stands still. So lanes are locked before leased jobs, but none of
+-- either is waited for.
+--
+-- `seen` is the last wake that was folded in, or 1 when only leases were, or 0 when there was nothing. `busy`
+-- are the lanes that were left, `wake` and `lease` where what was left of them begins.
+CREATE FUNCTION queue_fold(
+    _wakes_from bigint, _leases_from timestamptz, t timestamptz,
+    OUT seen bigint, OUT busy uuid[], OUT wake bigint, OUT lease timestamptz
+) LANGUAGE plpgsql AS $$
 DECLARE
-    ls uuid[]; ds timestamptz[]; cs int[]; seen bigint := 0; es uuid[];
+    asked uuid[]; got uuid[]; missed uuid[]; ls uuid[]; ds timestamptz[]; cs int[]; es uuid[]; n int;
 BEGIN
-    IF EXISTS (SELECT 1 FROM wakes WHERE seq > _wakes_from) THEN
-        WITH w AS (
-            DELETE FROM wakes WHERE seq = ANY (ARRAY(
-                SELECT seq FROM wakes WHERE seq > _wakes_from ORDER BY seq LIMIT 1000 FOR UPDATE SKIP LOCKED))
-            RETURNING seq, lane, due)
-        SELECT array_agg(g.lane), array_agg(g.due), max(g.seq) INTO ls, ds, seen
-        FROM (SELECT w.lane, min(w.due) AS due, max(w.seq) AS seq FROM w GROUP BY w.lane) g;
-    END IF;
-    es := ARRAY(SELECT id FROM jobs WHERE until <= t AND until > _leases_from
-                ORDER BY until LIMIT 1000 FOR UPDATE SKIP LOCKED);
-    IF es <> '{}' THEN
+    seen := 0;
+    busy := '{}';
+    -- A page of wakes may be all of lanes that others have: then those are passed over and the next is read.
+    WHILE cardinality(busy) < 1000 LOOP
+        asked := ARRAY(SELECT DISTINCT w.lane FROM (
+            SELECT lane FROM wakes WHERE seq > _wakes_from AND NOT lane = ANY (busy) ORDER BY seq LIMIT 1000) w);
+        EXIT WHEN asked = '{}';
+        got := ARRAY(SELECT id FROM lanes WHERE id = ANY (asked) ORDER BY id FOR UPDATE SKIP LOCKED);
+        IF cardinality(got) < cardinality(asked) THEN
+            missed := ARRAY(SELECT id FROM lanes WHERE id = ANY (asked) AND NOT id = ANY (got));
+            busy := busy || missed;
+            -- Wakes of what is no lane go as well.
+            got := ARRAY(SELECT u FROM unnest(asked) u WHERE NOT u = ANY (missed));
+        END IF;
+        IF got <> '{}' THEN
+            WITH w AS (
+                DELETE FROM wakes WHERE seq = ANY (ARRAY(
+                    SELECT seq FROM wakes WHERE seq > _wakes_from AND lane = ANY (got)
+                    ORDER BY seq LIMIT 1000 FOR UPDATE SKIP LOCKED))
+                RETURNING seq, lane, due)
+            SELECT array_agg(g.lane), array_agg(g.due), coalesce(max(g.seq), 0) INTO ls, ds, seen
+            FROM (SELECT w.lane, min(w.due) AS due, max(w.seq) AS seq FROM w GROUP BY w.lane) g;
+            EXIT;
+        END IF;
+    END LOOP;
+    WHILE cardinality(busy) < 1000 LOOP
+        asked := ARRAY(SELECT DISTINCT j.lane FROM (
+            SELECT lane FROM jobs WHERE until <= t AND until > _leases_from AND NOT lane = ANY (busy)
+            ORDER BY until LIMIT 1000) j);
+        EXIT WHEN asked = '{}';
+        got := ARRAY(SELECT id FROM lanes WHERE id = ANY (asked) ORDER BY id FOR UPDATE SKIP LOCKED);
+        IF cardinality(got) < cardinality(asked) THEN
+            busy := busy || ARRAY(SELECT u FROM unnest(asked) u WHERE NOT u = ANY (got));
+        END IF;
+        CONTINUE WHEN got = '{}';
+        es := ARRAY(SELECT id FROM jobs WHERE until <= t AND until > _leases_from AND lane = ANY (got)
+                    ORDER BY until LIMIT 1000 FOR UPDATE SKIP LOCKED);
         WITH e AS (UPDATE jobs SET until = NULL WHERE id = ANY (es) RETURNING lane, due, counted)
-        SELECT array_agg(g.lane), array_agg(g.due), array_agg(g.c) INTO ls, ds, cs
-        FROM (SELECT x.lane, min(x.due) AS due, sum(x.c)::int AS c
-              FROM (SELECT e.lane, e.due, e.counted::int AS c FROM e
-                    UNION ALL SELECT u.l, u.d, 0 FROM unnest(ls, ds) u(l, d)) x GROUP BY x.lane) g;
+        SELECT array_agg(g.lane), array_agg(g.due), array_agg(g.c), sum(g.c2)::int INTO ls, ds, cs, n
+        FROM (SELECT x.lane, min(x.due) AS due, sum(x.c)::int AS c, sum(x.c2)::int AS c2
+              FROM (SELECT e.lane, e.due, e.counted::int AS c, 1 AS c2 FROM e
+                    UNION ALL SELECT u.l, u.d, 0, 0 FROM unnest(ls, ds) u(l, d)) x GROUP BY x.lane) g;
+        IF coalesce(n, 0) < 1000 THEN
+            -- Those whose results are being recorded at this moment.
+            busy := busy || ARRAY(SELECT DISTINCT lane FROM jobs
+                                  WHERE until <= t AND until > _leases_from AND lane = ANY (got));
+        END IF;
+        EXIT;
+    END LOOP;
+    IF busy <> '{}' THEN
+        wake := (SELECT min(seq) FROM wakes WHERE seq > _wakes_from AND lane = ANY (busy));
+        lease := (SELECT min(until) FROM jobs WHERE until <= t AND until > _leases_from AND lane = ANY (busy));
     END IF;
-    IF ls IS NULL THEN
-        RETURN coalesce(seen, 0);
+    IF ls IS NOT NULL THEN
+        UPDATE lanes SET next_due = least(next_due, ds[array_position(ls, id)]),
+            in_flight = in_flight - coalesce(cs[array_position(ls, id)], 0), turn_at = greatest(turn_at, t)
+        WHERE id = ANY (ls) AND (next_due > ds[array_position(ls, id)] OR cs[array_position(ls, id)] > 0);
+        seen := greatest(seen, 1);
     END IF;
-    PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
-    UPDATE lanes SET next_due = least(next_due, ds[array_position(ls, id)]),
-        in_flight = in_flight - coalesce(cs[array_position(ls, id)], 0), turn_at = greatest(turn_at, t)
-    WHERE id = ANY (ls) AND (next_due > ds[array_position(ls, id)] OR cs[array_position(ls, id)] > 0);
-    RETURN greatest(seen, 1);
 END $$;
 
 -- Leases due jobs, lanes in turn. `_own` says how many uncounted jobs this process has in flight in
 -- `_own_lanes`; as it may take fresh ones while this runs, each side keeps to half of what such a lane has free,
 -- unless the lane had jobs waiting before and has more than it can give: then nothing is handed off from it.
--- `more` says that a lane kept back its half.
+-- `more` says that a lane kept back its half; `busy`, `wake` and `lease` what others have (`queue_fold`).
 -- `_avoid` are lanes to be left alone. The marks `_from` are what the claim before told of, or the least there
 -- is to look at everything: the last wake, the time, and since when the first lane has been ready, if known.
 CREATE FUNCTION queue_claim(
@@ -226,10 +267,10 @@ CREATE FUNCTION queue_claim(
     _own_lanes uuid[], _own int[], _wakes_from bigint, _leases_from timestamptz, _ready_from timestamptz,
     OUT ids uuid[], OUT lane_ids uuid[], OUT classes smallint[], OUT marks bigint[], OUT versions bigint[],
     OUT counts boolean[], OUT unsettled bytea[], OUT seen bigint, OUT at timestamptz, OUT low timestamptz,
-    OUT more boolean
+    OUT more boolean, OUT busy uuid[], OUT wake bigint, OUT lease timestamptz
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    t timestamptz := clock(); start timestamptz := t; kept boolean;
+    t timestamptz := clock(); start timestamptz := t; kept boolean; patience text;
     want int := _all; room int := least(_all, _doubtful); dead int := least(_all, _doubtful, _dead);
     rounds int := 0; k int; n1 int; n2 int; first timestamptz; m int; one uuid;
     ls uuid[]; fs int[]; gs int[]; hs timestamptz[]; bs timestamptz[]; ks smallint[]; ms bigint[]; vs bigint[]; us boolean[]; fresh boolean[];
@@ -238,7 +279,7 @@ DECLARE
 BEGIN
     -- A claim that a crash of the server undoes has left a pending job, and its token never comes again.
     PERFORM set_config('synchronous_commit', 'off', true);
-    seen := queue_fold(_wakes_from, _leases_from, t);
+    SELECT f.seen, f.busy, f.wake, f.lease INTO seen, busy, wake, lease FROM queue_fold(_wakes_from, _leases_from, t) f;
     WHILE want > 0 AND rounds < 8 LOOP
         rounds := rounds + 1;
         -- A quarter as many lanes as jobs at first, so that a lane gives several in one turn.
@@ -278,7 +319,16 @@ BEGIN
                 AND ready_at <= t AND ready_at >= _ready_from AND NOT id = ANY (_avoid)
             ORDER BY class, ready_at, turn LIMIT 1;
             EXIT WHEN one IS NULL;
-            PERFORM 1 FROM lanes WHERE id = one FOR UPDATE;
+            -- For as long as a commit takes. Who has it longer stands still, and others are not to wait for that.
+            low := NULL;
+            patience := current_setting('lock_timeout');
+            BEGIN
+                PERFORM set_config('lock_timeout', '100ms', true);
+                PERFORM 1 FROM lanes WHERE id = one FOR UPDATE;
+                PERFORM set_config('lock_timeout', patience, true);
+            EXCEPTION WHEN lock_not_available THEN
+                EXIT;
+            END;
             t := clock();
             low := NULL;
             CONTINUE;
@@ -568,20 +618,22 @@ BEGIN
     UPDATE lanes SET most = _default, turn_at = greatest(turn_at, t) WHERE id = ANY (ls);
 END $$;
 
--- What time it is; whether a claim would find something now; and from when on, as far as is known.
+-- What time it is; whether a claim would find something now; and from when on, as far as is known. Lanes that
+-- others had when the last claim came by are `_busy`: they are no news, but one of those that are passed over.
 CREATE FUNCTION queue_look(
-    _wakes_from bigint, _leases_from timestamptz, _ready_from timestamptz,
+    _wakes_from bigint, _leases_from timestamptz, _ready_from timestamptz, _busy uuid[],
     OUT news boolean, OUT ready boolean, OUT wait bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     t timestamptz := clock();
-    lease timestamptz := (SELECT min(until) FROM jobs WHERE until > _leases_from);
+    lease timestamptz := (SELECT min(until) FROM jobs WHERE until > _leases_from AND NOT lane = ANY (_busy));
     soon timestamptz := least((SELECT min(ready_at) FROM lanes WHERE class = 0 AND ready_at > t),
                               (SELECT min(ready_at) FROM lanes WHERE class = 1 AND ready_at > t),
                               (SELECT min(ready_at) FROM lanes WHERE class = 2 AND ready_at > t));
 BEGIN
-    news := lease <= t OR EXISTS (SELECT FROM wakes WHERE seq > _wakes_from);
-    ready := EXISTS (SELECT FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from)
+    news := lease <= t OR EXISTS (SELECT FROM wakes WHERE seq > _wakes_from AND NOT lane = ANY (_busy));
+    ready := _busy <> '{}'
+        OR EXISTS (SELECT FROM lanes WHERE class = 0 AND ready_at <= t AND ready_at >= _ready_from)
         OR EXISTS (SELECT FROM lanes WHERE class = 1 AND ready_at <= t AND ready_at >= _ready_from)
         OR EXISTS (SELECT FROM lanes WHERE class = 2 AND ready_at <= t AND ready_at >= _ready_from);
     wait := (extract(epoch FROM least(lease, soon) - t) * 1000000)::bigint;

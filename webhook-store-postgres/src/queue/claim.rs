@@ -37,16 +37,39 @@ const SLACK: i64 = 1_000_000;
 
 /// Where looking begins: before it there was nothing, the last time that everything was looked at. Dead rows of
 /// a queue are as many as its jobs were, and with these marks a claim does not go through them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Marks {
     pub(super) wakes: i64,
     pub(super) leases: Moment,
     pub(super) ready: Moment,
+    /// Lanes that others had, so that their wakes and their leases were left.
+    pub(super) busy: Vec<Uuid>,
 }
 
 impl Marks {
     pub(super) const START: Self =
-        Self { wakes: i64::MIN, leases: Moment(i64::MIN), ready: Moment(i64::MIN) };
+        Self { wakes: i64::MIN, leases: Moment(i64::MIN), ready: Moment(i64::MIN), busy: Vec::new() };
+
+    /// Where the next claim begins.
+    fn after(&self, taken: &Taken) -> Self {
+        let mut marks = self.clone();
+        if taken.seen > 1 {
+            marks.wakes = marks.wakes.max(taken.seen - SLACK_WAKES);
+        }
+        marks.leases = Moment(taken.at.0.saturating_sub(SLACK));
+        if let Some(low) = taken.low {
+            marks.ready = Moment(low.0.saturating_sub(SLACK));
+        }
+        // What was left stays within sight.
+        if let Some(wake) = taken.wake {
+            marks.wakes = marks.wakes.min(wake - 1);
+        }
+        if let Some(lease) = taken.lease {
+            marks.leases = marks.leases.min(Moment(lease.0 - 1));
+        }
+        marks.busy.clone_from(&taken.busy);
+        marks
+    }
 }
 
 /// What this process knows of its claims.
@@ -74,7 +97,7 @@ impl Claims {
     }
 
     pub(super) fn marks(&self) -> Marks {
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Remembers a claim; of one that is known, gives what tells that it is over.
@@ -129,7 +152,7 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
     }
     let before = queue.claims.marks();
     let whole = turn.whole.is_none_or(|at| at.elapsed() > WHOLE);
-    let from = if whole { Marks::START } else { before };
+    let from = if whole { Marks::START } else { before.clone() };
     let started = Instant::now();
     let own = queue.local.begin_claim(claim.max_in_flight);
     let wish = Wish { claim: claim.clone(), own, from };
@@ -144,14 +167,7 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
     if whole {
         turn.whole = Some(started);
     }
-    let mut marks = before;
-    if taken.seen > 1 {
-        marks.wakes = marks.wakes.max(taken.seen - SLACK_WAKES);
-    }
-    marks.leases = Moment(taken.at.0.saturating_sub(SLACK));
-    if let Some(low) = taken.low {
-        marks.ready = Moment(low.0.saturating_sub(SLACK));
-    }
+    let marks = before.after(&taken);
     *queue.claims.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
     if taken.more {
         queue.ring();
@@ -173,6 +189,10 @@ struct Taken {
     low: Option<Moment>,
     /// A lane kept something back that the next claim may have.
     more: bool,
+    /// Lanes that others had, and where their wakes and ended leases begin.
+    busy: Vec<Uuid>,
+    wake: Option<i64>,
+    lease: Option<Moment>,
 }
 
 const CLAIM: &str = "SELECT * FROM queue_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
@@ -205,6 +225,9 @@ fn give<'a>(conn: &'a mut PgConnection, wish: &'a Wish) -> BoxFuture<'a, Result<
             at: row.try_get("at")?,
             low: row.try_get("low")?,
             more: row.try_get::<Option<bool>, _>("more")?.unwrap_or(false),
+            busy: row.try_get("busy")?,
+            wake: row.try_get("wake")?,
+            lease: row.try_get("lease")?,
         })
     })
 }

@@ -62,10 +62,11 @@ pub(super) async fn servable(queue: &Queue) {
 
 fn look<'a>(conn: &'a mut PgConnection, marks: &'a Marks) -> BoxFuture<'a, Result<Outlook, Fault>> {
     Box::pin(async move {
-        let row = sqlx::query("SELECT * FROM queue_look($1, $2, $3)")
+        let row = sqlx::query("SELECT * FROM queue_look($1, $2, $3, $4)")
             .bind(marks.wakes)
             .bind(marks.leases)
             .bind(marks.ready)
+            .bind(&marks.busy)
             .fetch_one(conn)
             .await?;
         let wait: Option<i64> = row.try_get("wait")?;
