@@ -270,7 +270,7 @@ pub(crate) const TOKENS: &str = "SELECT delivery, token FROM attempts WHERE deli
 /// What deliveries become, with their attempts and all that follows from it but turns and jobs. Says which
 /// it changed, and how many attempts it stored.
 macro_rules! record {
-    ($with:literal, $from:literal) => {
+    ($with:expr, $from:expr) => {
         concat!(
             "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
@@ -321,7 +321,7 @@ macro_rules! record {
     };
 }
 macro_rules! record_all {
-    ($from:literal) => {
+    ($from:expr) => {
         record!(
             "
     opened AS (
@@ -342,18 +342,18 @@ pub(crate) const RECORD: &str = record_all!(" FROM c");
 pub(crate) const RECORD_SUCCESS: &str = record!("", " FROM c");
 
 /// The same with the ends of the leases. They are looked at when the deliveries are changed and locked, as
-/// everybody does it; the strikes of all are in the first row.
-pub(crate) const RECORD_AND_SETTLE: &str = record_all!(
-    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
-    FROM queue_settle($33, $34, $35, $36, $37, $38,
-                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
-);
-pub(crate) const RECORD_SUCCESS_AND_SETTLE: &str = record!(
-    "",
-    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
-    FROM queue_settle($33, $34, $35, $36, $37, $38,
-                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
-);
+/// everybody does it; the strikes of all are in the first row. When one of the deliveries is ordered none ends:
+/// the order of its key is to be locked before lanes are.
+macro_rules! settled {
+    () => {
+        ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
+    FROM queue_settle(CASE WHEN (SELECT bool_or(ordered) FROM c) THEN '{}' ELSE $33::uuid[] END, $34,
+                      CASE WHEN (SELECT bool_or(ordered) FROM c) THEN '{}' ELSE $35::smallint[] END,
+                      $36, $37, $38, $39, $40) q CROSS JOIN c"
+    };
+}
+pub(crate) const RECORD_AND_SETTLE: &str = record_all!(settled!());
+pub(crate) const RECORD_SUCCESS_AND_SETTLE: &str = record!("", settled!());
 
 pub(crate) const LOCK_DELIVERIES: &str = "
     SELECT id, revision, finished_at IS NOT NULL AS finished FROM deliveries WHERE id = ANY($1::uuid[])

@@ -196,7 +196,10 @@ async fn change(
         return Ok(None);
     }
     let mut ended = None;
-    if let (Some(settling), Some(first)) = (settling, rows.first()) {
+    // Leases of a batch with ordered ones end behind the locks of their keys.
+    let takes_turns = rows.iter().map(|row| codec::flag(row, "ordered"));
+    let takes_turns = takes_turns.collect::<Result<Vec<bool>, _>>()?.contains(&true);
+    if let (Some(settling), Some(first), false) = (settling, rows.first(), takes_turns) {
         let strikes = settling.answer(first, part.after()?)?;
         let known = sorted.iter().zip(strikes).map(|(record, strikes)| Some((record.id, strikes?)));
         match known.collect::<Option<HashMap<_, _>>>() {
@@ -387,4 +390,7 @@ async fn stands(
         };
     }
     Ok(answers)
+
+#[cfg(test)]
+mod tests;
 }
