@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const NAME_MAX: usize = 63;
 /// assert!(PgOptions::from_url("sqlite://webhooks.db").is_err());
 /// # Ok::<(), webhook_core::error::BackendError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PgOptions {
     pub(crate) connect: PgConnectOptions,
     pub(crate) schema: String,
@@ -33,6 +34,22 @@ pub struct PgOptions {
     pub(crate) readers: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) statement_timeout: Duration,
+}
+
+/// Without where the database is: that has the password in it.
+impl fmt::Debug for PgOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connect: _, schema, migrate, own_queue, readers, connect_timeout, statement_timeout } =
+            self;
+        f.debug_struct("PgOptions")
+            .field("schema", schema)
+            .field("migrate", migrate)
+            .field("own_queue", own_queue)
+            .field("readers", readers)
+            .field("connect_timeout", connect_timeout)
+            .field("statement_timeout", statement_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PgOptions {
@@ -142,4 +159,20 @@ pub(crate) fn check_schema(name: &str) -> Result<(), Fault> {
         "{name:?} is no name for the schema: expected 1 to {NAME_MAX} lower-case letters, digits and \
          underscores, not beginning with a digit or pg_"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connections, Connector, Role};
+
+    #[test]
+    fn the_password_is_in_no_debug_output() {
+        let options = PgOptions::from_url("postgres://app:sesame@db.example/shop").unwrap();
+        let connector = Connector::new(&options);
+        let connections = Connections::new(connector.clone(), Role::Engine, 1);
+        let shown = format!("{options:?} {connector:?} {connections:?}");
+        assert!(!shown.contains("sesame"), "{shown}");
+        assert!(shown.contains("webhooks"), "{shown}");
+    }
 }

@@ -18,6 +18,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::fmt;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -42,7 +43,7 @@ pub(crate) enum Role {
 }
 
 /// Makes connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Connector {
     options: PgConnectOptions,
     schema: Arc<str>,
@@ -52,6 +53,13 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(options: &PgOptions) -> Self {
+/// Without its options: they have the password in them.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
         Self {
             options: options
                 .connect
