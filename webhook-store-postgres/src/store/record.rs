@@ -138,11 +138,10 @@ async fn batch(
     }
     let records: Vec<&Record> = current.iter().map(|index| &results[*index]).collect();
     let was_finished = |record: &Record| found.get(&record.id).is_some_and(|(_, finished)| *finished);
-    let reopened: Vec<&Record> = records
-        .iter()
-        .copied()
-        .filter(|record| was_finished(record) && !record.state.status.is_finished())
-        .collect();
+    // An attempt that was asked for makes it open again too, though it stays finished.
+    let is_open = |record: &Record| !record.state.status.is_finished() || record.state.request.is_some();
+    let reopened: Vec<&Record> =
+        records.iter().copied().filter(|record| was_finished(record) && is_open(record)).collect();
     let changed = change(conn, part, &records, None).await?;
     let (changed, _) =
         changed.ok_or(Fault::Defect("a locked delivery changed, or an attempt's number is taken"))?;
@@ -222,7 +221,7 @@ async fn change(
     Ok(Some((changed, ended)))
 }
 
-/// Deliveries of deleted subscriptions that are unfinished again are to be cancelled again.
+/// Deliveries of deleted subscriptions that are open again are to be cancelled again.
 async fn drain(
     conn: &mut PgConnection,
     reopened: &[&Record],
@@ -390,7 +389,7 @@ async fn stands(
         };
     }
     Ok(answers)
+}
 
 #[cfg(test)]
 mod tests;
-}
