@@ -6,7 +6,9 @@
 //!
 //! - it succeeded, or the server refused and what was begun is rolled back: back it goes;
 //! - no answer came in time, the connection broke, or the caller dropped the future: it is closed, and the
-//!   server rolls back what was not committed. A connection on which an answer is overdue is never used again.
+//!   server rolls back what was not committed. A connection on which an answer is overdue is never used again;
+//! - the server refused because it has become read-only, or its prepared statements are not what they were:
+//!   it is closed too, since it would refuse for ever.
 //!
 //! The server undoes a transaction now and then because of another one (a deadlock, a serialization failure).
 //! It has then certainly been rolled back, and the operation is repeated here, a bounded number of times. An
@@ -28,7 +30,7 @@ use tokio::sync::Semaphore;
 use webhook_core::error::BackendError;
 
 use crate::config::PgOptions;
-use crate::error::Fault;
+use crate::error::{FEATURE_NOT_SUPPORTED, Fault, IDLE_IN_TRANSACTION, NO_SUCH_STATEMENT, READ_ONLY};
 
 /// How often an operation is tried that the server undoes.
 const TRIES: u32 = 8;
@@ -120,8 +122,14 @@ impl Connector {
              SET statement_timeout = {statement};
              SET lock_timeout = {lock};
              SET idle_in_transaction_session_timeout = {statement};
-             SET client_connection_check_interval = 2000;
+             SET idle_session_timeout = 0;
+             DO $$ BEGIN
+                 SET client_connection_check_interval = 2000;
+             EXCEPTION WHEN invalid_parameter_value THEN
+                 NULL; -- not every system can tell the server of it
+             END $$;
              SET default_transaction_isolation = 'read committed';
+             SET default_transaction_read_only = off;
              SET synchronous_commit = on;"
         );
         match role {
@@ -241,14 +249,18 @@ fn closed() -> Fault {
     Fault::Sql(sqlx::Error::PoolClosed)
 }
 
-/// Whether nothing more can be said over the connection.
+/// Whether nothing more can be said over the connection, or nothing that would be answered as it should be.
 pub(crate) fn is_broken(fault: &Fault) -> bool {
     match fault {
         Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => true,
-        // The server says its last word and closes.
-        Fault::Sql(sqlx::Error::Database(error)) => error
-            .code()
-            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "25P03"),
+        Fault::Sql(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+            // The server says its last word and closes; or it is the primary no longer, and another one is; or
+            // statements that were prepared here are gone, or of a schema that was changed since.
+            code.starts_with("57P")
+                || code.starts_with("08")
+                || [IDLE_IN_TRANSACTION, READ_ONLY, FEATURE_NOT_SUPPORTED, NO_SUCH_STATEMENT]
+                    .contains(&&*code)
+        }),
         Fault::Timeout(_) => true,
         Fault::Sql(_) | Fault::Corrupt(_) | Fault::Misconfigured(_) | Fault::Defect(_) => false,
     }
@@ -271,3 +283,6 @@ pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
     conn.execute("ROLLBACK").await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,8 +80,11 @@ const DEADLOCK: &str = "40P01";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014";
 const DISK_FULL: &str = "53100";
-const READ_ONLY: &str = "25006";
-const IDLE_IN_TRANSACTION: &str = "25P03";
+pub(crate) const READ_ONLY: &str = "25006";
+pub(crate) const IDLE_IN_TRANSACTION: &str = "25P03";
+/// Of a prepared statement: its answer has other columns than before.
+pub(crate) const FEATURE_NOT_SUPPORTED: &str = "0A000";
+pub(crate) const NO_SUCH_STATEMENT: &str = "26000";
 
 fn classify(error: &sqlx::Error) -> (BackendErrorKind, &'static str) {
     use BackendErrorKind as Kind;
@@ -119,6 +122,11 @@ fn classify(error: &sqlx::Error) -> (BackendErrorKind, &'static str) {
         READ_ONLY => {
             (Kind::Unavailable, "the server is read-only: is it a standby, or is a failover under way?")
         }
+        FEATURE_NOT_SUPPORTED | NO_SUCH_STATEMENT => (
+            Kind::Unavailable,
+            "a prepared statement is gone or out of date: was the schema changed, or does a pooler share \
+             connections?",
+        ),
         IDLE_IN_TRANSACTION => (Kind::Unavailable, "the server ended a transaction that stood still"),
         code if code.starts_with("08") || code.starts_with("57P") => {
             (Kind::Unavailable, "the server is shutting down, starting up or lost the connection")

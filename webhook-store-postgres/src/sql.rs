@@ -9,81 +9,41 @@
 //! - Rows that others may hold are locked in the order of ids: the caller sorts the arrays, and plans are
 //!   pinned to walk them in order.
 
-/// All statements with their names.
-#[cfg(test)]
-pub(crate) const ALL: &[(&str, &str)] = &[
-    ("INSERT", INSERT),
-    ("INSERT_PLAIN", INSERT_PLAIN),
-    ("INSERT_AND_QUEUE", INSERT_AND_QUEUE),
-    ("INSERT_PLAIN_AND_QUEUE", INSERT_PLAIN_AND_QUEUE),
-    ("KNOWN_EVENTS", KNOWN_EVENTS),
-    ("KNOWN_KEYS", KNOWN_KEYS),
-    ("CONFIGURATIONS", CONFIGURATIONS),
-    ("DUPLICATE", DUPLICATE),
-    ("TAKE_LOCKS", TAKE_LOCKS),
-    ("SHARE_AND_TAKE_LOCKS", SHARE_AND_TAKE_LOCKS),
-    ("TAKE_TURNS", TAKE_TURNS),
-    ("ORDER_KEYS", ORDER_KEYS),
-    ("END_TURNS", END_TURNS),
-    ("REOPEN_TURNS", REOPEN_TURNS),
-    ("WHO_WAITS", WHO_WAITS),
-    ("PROMOTE", PROMOTE),
-    ("NOT_WAITING", NOT_WAITING),
-    ("LOAD", LOAD),
-    ("TOKENS", TOKENS),
-    ("RECORD", RECORD),
-    ("RECORD_SUCCESS", RECORD_SUCCESS),
-    ("RECORD_AND_SETTLE", RECORD_AND_SETTLE),
-    ("RECORD_SUCCESS_AND_SETTLE", RECORD_SUCCESS_AND_SETTLE),
-    ("LOCK_DELIVERIES", LOCK_DELIVERIES),
-    ("STANDS", STANDS),
-    ("LOCK_SUBSCRIPTIONS", LOCK_SUBSCRIPTIONS),
-    ("DRAIN", DRAIN),
-    ("OWED", OWED),
-    ("EVENT", EVENT),
-    ("DELIVERIES_OF", DELIVERIES_OF),
-    ("LOCK_EVENT", LOCK_EVENT),
-    ("ADD", ADD),
-    ("EXPIRABLE_OF_LANE", EXPIRABLE_OF_LANE),
-    ("EXPIRABLE_BY_AGE", EXPIRABLE_BY_AGE),
-    ("DRAINING", DRAINING),
-    ("UNFINISHED", UNFINISHED),
-    ("LOCK_DRAINING", LOCK_DRAINING),
-    ("DRAINED", DRAINED),
-    ("CANCEL", CANCEL),
-    ("TAKE_FINISHED", TAKE_FINISHED),
-    ("LOCK_EVENTS", LOCK_EVENTS),
-    ("LOCK_DELIVERIES_OF", LOCK_DELIVERIES_OF),
-    ("DELETE_EVENTS", DELETE_EVENTS),
-    ("FORGET_KEYS", FORGET_KEYS),
-    ("FORGET_REPLAYS", FORGET_REPLAYS),
-    ("RAISE", RAISE),
-    ("SUBSCRIPTION_BY_ID", SUBSCRIPTION_BY_ID),
-    ("LOCK_SUBSCRIPTION", LOCK_SUBSCRIPTION),
-    ("CREATE_SUBSCRIPTION", CREATE_SUBSCRIPTION),
-    ("UPDATE_SUBSCRIPTION", UPDATE_SUBSCRIPTION),
-    ("DELETE_SUBSCRIPTION", DELETE_SUBSCRIPTION),
-    ("GET_SUBSCRIPTIONS", GET_SUBSCRIPTIONS),
-    ("LIST_SUBSCRIPTIONS", LIST_SUBSCRIPTIONS),
-    ("SNAPSHOT", SNAPSHOT),
-    ("CHANGES", CHANGES),
-    ("BIND_QUEUE", BIND_QUEUE),
-    ("REBIND_QUEUE", REBIND_QUEUE),
-    ("NEXT_SUBSCRIPTIONS", NEXT_SUBSCRIPTIONS),
-    ("PING", PING),
-    ("TRY_RELAY", TRY_RELAY),
-    ("END_RELAY", END_RELAY),
-    ("INBOX_TAKE", INBOX_TAKE),
-    ("INBOX_PUBLISHED", INBOX_PUBLISHED),
-    ("INBOX_REJECT", INBOX_REJECT),
-    ("INBOX_REJECTED", INBOX_REJECTED),
-    ("INBOX_DELETE", INBOX_DELETE),
-    ("REPLAY", REPLAY),
-    ("REPLAY_START", REPLAY_START),
-    ("REPLAY_NEXT", REPLAY_NEXT),
-    ("REPLAY_MOVE", REPLAY_MOVE),
-    ("REPLAY_DONE", REPLAY_DONE),
-];
+// ---------------------------------------------------------------------------------------------------------------
+// Columns, named one by one: a later version may add some while this one runs, and the server refuses a
+// prepared statement whose answer would have another form than before.
+
+/// What a delivery's state is read from, of `deliveries d`.
+macro_rules! state {
+    () => {
+        "d.revision, d.status, d.reason, d.attempts, d.failed, d.unknowns, d.chain, d.request,
+           d.last_status_code, d.error_kind, d.error_detail"
+    };
+}
+pub(crate) use state;
+
+/// What a subscription is read from, of `subscriptions s`.
+macro_rules! subscription {
+    () => {
+        "s.id, s.tenant, s.status, s.version, s.created_at, s.updated_at, s.deleted_at, s.settings, s.secrets"
+    };
+}
+
+/// What an event is read from, of `events e`.
+macro_rules! event {
+    () => {
+        "e.id AS event, e.tenant, e.event_type, e.content_type, e.ordering_key, e.deliver_at, e.idempotency_key,
+           e.only_subscription, e.payload"
+    };
+}
+
+/// What a replay is read from.
+macro_rules! replay {
+    () => {
+        "SELECT id, tenant, statuses, subscription, event, event_type, since, until, last_number, after, finished,
+            matched, more, done FROM replays"
+    };
+}
 
 // ---------------------------------------------------------------------------------------------------------------
 // Publishing
@@ -257,10 +217,13 @@ pub(crate) const NOT_WAITING: &str = concat!(
 
 pub(crate) const LOAD: &str = concat!(
     "WITH n AS MATERIALIZED (SELECT clock() AS now)
-    SELECT d.*, ",
+    SELECT d.id, d.subscription, d.next_attempt_at, ",
+    state!(),
+    ", ",
+    event!(),
+    ", ",
     waiting!(),
-    " AS waiting, (SELECT now FROM n) AS now, s.version AS subscription_version, e.tenant, e.event_type,
-        e.content_type, e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload
+    " AS waiting, (SELECT now FROM n) AS now, s.version AS subscription_version
     FROM unnest($1::uuid[]) u (id) JOIN deliveries d ON d.id = u.id JOIN events e ON e.id = d.event
     LEFT JOIN subscriptions s ON s.id = d.subscription AND s.deleted_at IS NULL"
 );
@@ -270,7 +233,7 @@ pub(crate) const TOKENS: &str = "SELECT delivery, token FROM attempts WHERE deli
 /// What deliveries become, with their attempts and all that follows from it but turns and jobs. Says which
 /// it changed, and how many attempts it stored.
 macro_rules! record {
-    ($with:literal, $from:literal) => {
+    ($with:expr, $from:expr) => {
         concat!(
             "
     WITH n AS MATERIALIZED (SELECT clock() AS now),
@@ -321,7 +284,7 @@ macro_rules! record {
     };
 }
 macro_rules! record_all {
-    ($from:literal) => {
+    ($from:expr) => {
         record!(
             "
     opened AS (
@@ -342,31 +305,34 @@ pub(crate) const RECORD: &str = record_all!(" FROM c");
 pub(crate) const RECORD_SUCCESS: &str = record!("", " FROM c");
 
 /// The same with the ends of the leases. They are looked at when the deliveries are changed and locked, as
-/// everybody does it; the strikes of all are in the first row.
-pub(crate) const RECORD_AND_SETTLE: &str = record_all!(
-    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
-    FROM queue_settle($33, $34, $35, $36, $37, $38,
-                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
-);
-pub(crate) const RECORD_SUCCESS_AND_SETTLE: &str = record!(
-    "",
-    ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
-    FROM queue_settle($33, $34, $35, $36, $37, $38,
-                      CASE WHEN (SELECT count(*) FROM c) >= 0 THEN $39::bigint[] END, $40) q CROSS JOIN c"
-);
+/// everybody does it; the strikes of all are in the first row. When one of the deliveries is ordered none ends:
+/// the order of its key is to be locked before lanes are.
+macro_rules! settled {
+    () => {
+        ", CASE WHEN row_number() OVER () = 1 THEN q.strikes END AS strikes, q.soon
+    FROM queue_settle(CASE WHEN (SELECT bool_or(ordered) FROM c) THEN '{}' ELSE $33::uuid[] END, $34,
+                      CASE WHEN (SELECT bool_or(ordered) FROM c) THEN '{}' ELSE $35::smallint[] END,
+                      $36, $37, $38, $39, $40) q CROSS JOIN c"
+    };
+}
+pub(crate) const RECORD_AND_SETTLE: &str = record_all!(settled!());
+pub(crate) const RECORD_SUCCESS_AND_SETTLE: &str = record!("", settled!());
 
 pub(crate) const LOCK_DELIVERIES: &str = "
     SELECT id, revision, finished_at IS NOT NULL AS finished FROM deliveries WHERE id = ANY($1::uuid[])
     ORDER BY id FOR UPDATE";
 
 /// Where deliveries stand, and what is there of a token.
-pub(crate) const STANDS: &str = "
-    SELECT d.*,
+pub(crate) const STANDS: &str = concat!(
+    "SELECT d.id, ",
+    state!(),
+    ",
         (SELECT a.number FROM attempts a
          WHERE a.delivery = d.id AND a.token = u.token AND a.outcome = 'unknown' LIMIT 1) AS unknown,
         EXISTS (SELECT 1 FROM attempts a
                 WHERE a.delivery = d.id AND a.token = u.token AND a.outcome <> 'unknown') AS recorded, u.place
-    FROM unnest($1::uuid[], $2::uuid[], $3::int[]) u (id, token, place) JOIN deliveries d ON d.id = u.id";
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[]) u (id, token, place) JOIN deliveries d ON d.id = u.id"
+);
 
 /// Deleted ones among subscriptions, which cannot be deleted until the transaction ends.
 pub(crate) const LOCK_SUBSCRIPTIONS: &str = "
@@ -389,9 +355,11 @@ pub(crate) const OWED: &str = concat!(
 // ---------------------------------------------------------------------------------------------------------------
 // Whole events
 
-pub(crate) const EVENT: &str = "SELECT e.*, e.id AS event FROM events e WHERE e.tenant = $1 AND e.id = $2";
+pub(crate) const EVENT: &str =
+    concat!("SELECT ", event!(), " FROM events e WHERE e.tenant = $1 AND e.id = $2");
 
-pub(crate) const DELIVERIES_OF: &str = "SELECT d.* FROM deliveries d WHERE d.event = $1 ORDER BY d.id";
+pub(crate) const DELIVERIES_OF: &str =
+    concat!("SELECT d.id, d.subscription, ", state!(), " FROM deliveries d WHERE d.event = $1 ORDER BY d.id");
 
 /// An event that cannot be pruned until the transaction ends.
 pub(crate) const LOCK_EVENT: &str = "
@@ -417,17 +385,23 @@ pub(crate) const ADD: &str = "
 // ---------------------------------------------------------------------------------------------------------------
 // Sweeps
 
-pub(crate) const EXPIRABLE_OF_LANE: &str = "
-    WITH n AS MATERIALIZED (SELECT clock() AS now)
-    SELECT d.* FROM open o JOIN deliveries d ON d.id = o.id
+pub(crate) const EXPIRABLE_OF_LANE: &str = concat!(
+    "WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT d.id, ",
+    state!(),
+    " FROM open o JOIN deliveries d ON d.id = o.id
     WHERE o.subscription = $1 AND o.give_up_at <= (SELECT now FROM n) AND d.finished_at IS NULL
-    ORDER BY o.give_up_at LIMIT $2";
+    ORDER BY o.give_up_at LIMIT $2"
+);
 
-pub(crate) const EXPIRABLE_BY_AGE: &str = "
-    WITH n AS MATERIALIZED (SELECT clock() AS now)
-    SELECT d.* FROM open o JOIN deliveries d ON d.id = o.id
+pub(crate) const EXPIRABLE_BY_AGE: &str = concat!(
+    "WITH n AS MATERIALIZED (SELECT clock() AS now)
+    SELECT d.id, ",
+    state!(),
+    " FROM open o JOIN deliveries d ON d.id = o.id
     WHERE o.chain_start < (SELECT now - $1::bigint * interval '1 microsecond' FROM n) AND d.finished_at IS NULL
-    ORDER BY o.chain_start LIMIT $2";
+    ORDER BY o.chain_start LIMIT $2"
+);
 
 pub(crate) const DRAINING: &str =
     "SELECT id FROM subscriptions WHERE draining AND id > $1 ORDER BY id LIMIT 1";
@@ -459,25 +433,41 @@ pub(crate) const CANCEL: &str = "
     t AS (DELETE FROM turns x USING c WHERE x.delivery = c.id)
     SELECT count(*) FROM c";
 
-pub(crate) const TAKE_FINISHED: &str = "
-    WITH n AS MATERIALIZED (SELECT clock() AS now)
-    DELETE FROM finished WHERE ctid = ANY(ARRAY(
-        SELECT f.ctid FROM finished f WHERE f.at <= (SELECT now - $1::bigint * interval '1 microsecond' FROM n)
-        ORDER BY f.at LIMIT $2 FOR UPDATE SKIP LOCKED))
-    RETURNING event, (SELECT now - $1::bigint * interval '1 microsecond' FROM n) AS cutoff";
+/// The oldest entries, which are nobody else's until the transaction ends, and how many deliveries their events
+/// were published with: none, when the event is gone.
+pub(crate) const OLDEST_FINISHED: &str = "
+    WITH n AS MATERIALIZED (SELECT clock() - $1::bigint * interval '1 microsecond' AS cutoff)
+    SELECT f.ctid::text AS place, f.event, (SELECT cutoff FROM n) AS cutoff,
+           (SELECT e.delivery_count FROM events e WHERE e.id = f.event) AS deliveries
+    FROM finished f WHERE f.at <= (SELECT cutoff FROM n) ORDER BY f.at LIMIT $2 FOR UPDATE SKIP LOCKED";
 
-pub(crate) const LOCK_EVENTS: &str = "
-    SELECT id AS event, delivery_count FROM events WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE";
+/// Those of these events, by a look without locks, that no delivery keeps.
+pub(crate) const OVER: &str = "
+    SELECT u.id AS event FROM unnest($1::uuid[]) u (id) WHERE NOT EXISTS (
+        SELECT 1 FROM deliveries d
+        WHERE d.event = u.id AND (d.finished_at IS NULL OR d.finished_at > $2 OR d.request IS NOT NULL))";
 
+pub(crate) const LOCK_EVENTS: &str =
+    "SELECT id AS event FROM events WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE";
+
+/// So many of the deliveries of events.
 pub(crate) const LOCK_DELIVERIES_OF: &str = "
-    SELECT d.id, d.event, d.finished_at, d.request IS NOT NULL AS asked FROM deliveries d
-    WHERE d.event = ANY($1::uuid[]) ORDER BY d.id FOR UPDATE";
+    SELECT d.id, d.event, d.finished_at IS NULL OR d.finished_at > $2 OR d.request IS NOT NULL AS stays
+    FROM deliveries d WHERE d.id = ANY(ARRAY(
+        SELECT x.id FROM unnest($1::uuid[]) u (id) JOIN deliveries x ON x.event = u.id LIMIT $3))
+    ORDER BY d.id FOR UPDATE";
 
+pub(crate) const DELETE_DELIVERIES: &str = "
+    WITH a AS (DELETE FROM attempts WHERE delivery = ANY($1::uuid[])),
+    x AS (DELETE FROM dead WHERE id = ANY($1::uuid[]))
+    DELETE FROM deliveries WHERE id = ANY($1::uuid[])";
+
+/// Those of these events that have no deliveries any more.
 pub(crate) const DELETE_EVENTS: &str = "
-    WITH a AS (DELETE FROM attempts WHERE delivery = ANY($2::uuid[])),
-    x AS (DELETE FROM dead WHERE id = ANY($2::uuid[])),
-    d AS (DELETE FROM deliveries WHERE id = ANY($2::uuid[]))
-    DELETE FROM events WHERE id = ANY($1::uuid[])";
+    DELETE FROM events e WHERE e.id = ANY($1::uuid[])
+        AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.id) RETURNING e.id AS event";
+
+pub(crate) const DROP_FINISHED: &str = "DELETE FROM finished WHERE ctid = ANY($1::text[]::tid[])";
 
 pub(crate) const FORGET_KEYS: &str = "
     WITH n AS MATERIALIZED (SELECT clock() AS now)
@@ -497,10 +487,14 @@ pub(crate) const RAISE: &str = "
     INSERT INTO tenants AS t (tenant, config_version) VALUES ($1, 1)
     ON CONFLICT (tenant) DO UPDATE SET config_version = t.config_version + 1 RETURNING config_version, clock() AS now";
 
-pub(crate) const SUBSCRIPTION_BY_ID: &str = "SELECT * FROM subscriptions WHERE id = $1";
+pub(crate) const SUBSCRIPTION_BY_ID: &str =
+    concat!("SELECT ", subscription!(), " FROM subscriptions s WHERE s.id = $1");
 
-pub(crate) const LOCK_SUBSCRIPTION: &str = "
-    SELECT * FROM subscriptions WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE";
+pub(crate) const LOCK_SUBSCRIPTION: &str = concat!(
+    "SELECT ",
+    subscription!(),
+    " FROM subscriptions s WHERE s.id = $1 AND s.tenant = $2 AND s.deleted_at IS NULL FOR UPDATE"
+);
 
 pub(crate) const CREATE_SUBSCRIPTION: &str = "
     INSERT INTO subscriptions
@@ -516,23 +510,35 @@ pub(crate) const DELETE_SUBSCRIPTION: &str = "
     UPDATE subscriptions
     SET deleted_at = $2, draining = true, config_version = $3, secrets = $4, version = version + 1 WHERE id = $1";
 
-pub(crate) const GET_SUBSCRIPTIONS: &str =
-    "SELECT * FROM subscriptions WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL";
+pub(crate) const GET_SUBSCRIPTIONS: &str = concat!(
+    "SELECT ",
+    subscription!(),
+    " FROM subscriptions s WHERE s.id = ANY($1::uuid[]) AND s.deleted_at IS NULL"
+);
 
-pub(crate) const LIST_SUBSCRIPTIONS: &str = "
-    SELECT * FROM subscriptions
-    WHERE deleted_at IS NULL AND ($1::text IS NULL OR tenant = $1) AND ($2::text[] = '{}' OR status = ANY($2))
-      AND id < $3 ORDER BY id DESC LIMIT $4";
+pub(crate) const LIST_SUBSCRIPTIONS: &str = concat!(
+    "SELECT ",
+    subscription!(),
+    " FROM subscriptions s
+    WHERE s.deleted_at IS NULL AND ($1::text IS NULL OR s.tenant = $1)
+      AND ($2::text[] = '{}' OR s.status = ANY($2)) AND s.id < $3 ORDER BY s.id DESC LIMIT $4"
+);
 
-pub(crate) const SNAPSHOT: &str = "
-    SELECT t.config_version AS tenant_version, s.* FROM tenants t
+pub(crate) const SNAPSHOT: &str = concat!(
+    "SELECT t.config_version AS tenant_version, ",
+    subscription!(),
+    " FROM tenants t
     LEFT JOIN subscriptions s ON s.tenant = t.tenant AND s.deleted_at IS NULL
-    WHERE t.tenant = $1 ORDER BY s.id";
+    WHERE t.tenant = $1 ORDER BY s.id"
+);
 
-pub(crate) const CHANGES: &str = "
-    SELECT t.config_version AS tenant_version, s.* FROM tenants t
+pub(crate) const CHANGES: &str = concat!(
+    "SELECT t.config_version AS tenant_version, ",
+    subscription!(),
+    " FROM tenants t
     LEFT JOIN subscriptions s ON s.tenant = t.tenant AND s.config_version > $2
-    WHERE t.tenant = $1 ORDER BY s.id";
+    WHERE t.tenant = $1 ORDER BY s.id"
+);
 
 /// Takes a database that nobody has bound yet; says which kind of queue serves it.
 pub(crate) const BIND_QUEUE: &str = "
@@ -540,7 +546,8 @@ pub(crate) const BIND_QUEUE: &str = "
 
 pub(crate) const REBIND_QUEUE: &str = "UPDATE meta SET queue = $1, epoch = epoch + 1 WHERE id = 1";
 
-pub(crate) const NEXT_SUBSCRIPTIONS: &str = "SELECT * FROM subscriptions WHERE id > $1 ORDER BY id LIMIT $2";
+pub(crate) const NEXT_SUBSCRIPTIONS: &str =
+    concat!("SELECT ", subscription!(), " FROM subscriptions s WHERE s.id > $1 ORDER BY s.id LIMIT $2");
 
 pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
 
@@ -551,7 +558,9 @@ pub(crate) const TRY_RELAY: &str = "SELECT pg_try_advisory_lock($1)";
 
 pub(crate) const END_RELAY: &str = "SELECT pg_advisory_unlock($1)";
 
-pub(crate) const INBOX_TAKE: &str = "SELECT * FROM inbox WHERE problem IS NULL ORDER BY number LIMIT $1";
+pub(crate) const INBOX_TAKE: &str = "
+    SELECT number, id, tenant, event_type, payload, content_type, ordering_key, deliver_at, idempotency_key
+    FROM inbox WHERE problem IS NULL ORDER BY number LIMIT $1";
 
 pub(crate) const INBOX_PUBLISHED: &str = "DELETE FROM inbox WHERE number = ANY($1::bigint[])";
 
@@ -571,7 +580,7 @@ pub(crate) const INBOX_DELETE: &str =
 // ---------------------------------------------------------------------------------------------------------------
 // Replays
 
-pub(crate) const REPLAY: &str = "SELECT * FROM replays WHERE id = $1";
+pub(crate) const REPLAY: &str = concat!(replay!(), " WHERE id = $1");
 
 pub(crate) const REPLAY_START: &str = "
     INSERT INTO replays (id, tenant, started_at, statuses, subscription, event, event_type, since, until,
@@ -579,7 +588,7 @@ pub(crate) const REPLAY_START: &str = "
     SELECT $1, $2, clock(), $3, $4, $5, $6, $7, $8, CASE WHEN s.is_called THEN s.last_value ELSE 0 END, $9, $10
     FROM numbers s ON CONFLICT (id) DO NOTHING";
 
-pub(crate) const REPLAY_NEXT: &str = "SELECT * FROM replays WHERE finished_at IS NULL ORDER BY id LIMIT 1";
+pub(crate) const REPLAY_NEXT: &str = concat!(replay!(), " WHERE finished_at IS NULL ORDER BY id LIMIT 1");
 
 pub(crate) const REPLAY_MOVE: &str = "
     UPDATE replays SET after = coalesce($3, after), finished_at = CASE WHEN $3 IS NULL THEN clock() END

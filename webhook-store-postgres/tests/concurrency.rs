@@ -22,6 +22,7 @@ use webhook_core::store::{
     PageRequest, Record, RecordLease, ReplayRecorded, ReplayStore as _, SubscriptionStore as _,
 };
 use webhook_store_postgres::PgStore;
+use webhook_store_postgres::sqlx::{self, Connection as _, Executor as _};
 
 async fn version(store: &PgStore) -> u64 {
     store.snapshot(&Tenant::default()).await.unwrap().version
@@ -256,4 +257,71 @@ async fn work_off(store: &PgStore) -> usize {
         }
     }
     done
+}
+
+/// Two batches that name the same keys, or ids, in other orders wait for each other only one way round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_ids_of_a_batch_are_taken_in_their_order() {
+    let Some(case) = Case::create_or_skip("sorted keys").await else { return };
+    let desk = Desk::new(case.open().await).await;
+    let (low, high) = (event(), event());
+    assert!(low.id < high.id);
+    let keyed = |event: &Event, key: &str| Event { idempotency_key: Some(key.to_owned()), ..event.clone() };
+    let insert_key = "INSERT INTO keys (tenant, key, fingerprint, event, delivery_count, expires_at)
+        SELECT 'default', $1, '', gen_random_uuid(), 0, now() + interval '1 hour'";
+    let insert_id = "INSERT INTO events (id, tenant, event_type, content_type, created_at, delivery_count,
+        payload_size, payload) SELECT $1::uuid, 'default', 'a', 'b', now(), 0, 0, ''";
+    let batches = [
+        (insert_key, ["k1".to_owned(), "k2".to_owned()], [keyed(&event(), "k2"), keyed(&event(), "k1")]),
+        (insert_id, [low.id.as_uuid().to_string(), high.id.as_uuid().to_string()], [high, low]),
+    ];
+    for (sql, taken, events) in batches {
+        let mut holder = case.connect().await;
+        let begin = format!("SET search_path = {}; SET lock_timeout = 100; BEGIN", case.schema);
+        holder.execute(begin.as_str()).await.unwrap();
+        let sql = sql.replace("$1", "$1::text");
+        sqlx::query(&sql).bind(&taken[0]).execute(&mut holder).await.unwrap();
+        let inserts = events.map(|event| insert_of(event, &[&desk.subscription], 1));
+        let store = desk.store.clone();
+        let inserting = tokio::spawn(async move { store.insert(&inserts, None).await.unwrap() });
+        case.wait_until_blocked_by(&mut holder).await;
+        // The batch waits for the first and has not got the second yet.
+        sqlx::query(&sql).bind(&taken[1]).execute(&mut holder).await.unwrap();
+        holder.execute("ROLLBACK").await.unwrap();
+        let answers = inserting.await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Inserted::Stored { .. })), "{answers:?}");
+        holder.close().await.unwrap();
+    }
+    case.clean_up().await;
+}
+
+/// A forced attempt that was asked for while its subscription was being deleted is taken back, and what it
+/// belongs to can be pruned.
+#[tokio::test]
+async fn a_forced_attempt_of_a_deleted_subscription_is_taken_back() {
+    let Some(case) = Case::create_or_skip("a forced attempt").await else { return };
+    let desk = Desk::new(case.open().await).await;
+    let ids = desk.publish(1).await;
+    assert!(desk.record(&ids, &success()).await.iter().all(is_applied));
+    let loaded = desk.load(&ids).await.remove(0);
+    desk.store.delete(&Tenant::default(), desk.subscription.id, None).await.unwrap();
+    while desk.store.cancel_deleted(100).await.unwrap() > 0 {}
+
+    let step = step(&loaded.state, &Input::Retry { force: true }, &policy(), 0.5).unwrap();
+    assert!(step.state.request.is_some());
+    let asked = Record {
+        id: ids[0],
+        revision: loaded.state.revision,
+        lease: None,
+        attempts: Vec::new(),
+        state: step.state,
+        next: step.next,
+        new_chain: None,
+    };
+    assert!(is_applied(&desk.store.record(&[asked]).await.unwrap()[0]));
+    desk.store.cancel_deleted(100).await.unwrap();
+    assert_eq!(desk.load(&ids).await[0].state.request, None);
+    check(&case).await;
+    assert_eq!(desk.store.prune(Duration::ZERO, 10).await.unwrap(), 1);
+    case.clean_up().await;
 }

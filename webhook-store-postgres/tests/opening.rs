@@ -2,8 +2,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::Case;
+use support::desk::Desk;
 use webhook_core::error::BackendErrorKind;
+use webhook_core::model::Tenant;
+use webhook_core::store::{DeliveryStore as _, Expire, Inbox as _, ReplayStore as _, SubscriptionStore as _};
 use webhook_store_postgres::{MIGRATIONS, PgStore, sqlx};
 
 #[tokio::test]
@@ -47,6 +52,33 @@ async fn a_schema_that_is_behind_is_refused_when_it_may_not_be_migrated() {
     let error = PgStore::open(case.options().migrate(false)).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Misconfigured);
     assert!(error.to_string().contains("version 0"), "{error}");
+}
+
+/// A later version adds columns while this one still runs.
+#[tokio::test]
+async fn a_column_that_is_added_disturbs_nobody_who_runs() {
+    let Some(case) = Case::create_or_skip("a new column").await else { return };
+    let desk = Desk::new(case.open().await).await;
+    let ids = desk.publish(1).await;
+    let tenant = Tenant::default();
+    for column in ["a", "b"] {
+        desk.load(&ids).await;
+        desk.store.get(&[desk.subscription.id]).await.unwrap();
+        desk.store.snapshot(&tenant).await.unwrap();
+        desk.store.changes_since(&tenant, 0).await.unwrap();
+        desk.store.inbox_take(1).await.unwrap();
+        desk.store.replay_next(1).await.unwrap();
+        desk.store.expire(Expire::Lane(desk.subscription.id), 1).await.unwrap();
+        desk.store.expire(Expire::OlderThan(Duration::from_secs(3600)), 1).await.unwrap();
+        let event = desk.load(&ids).await[0].event.id;
+        assert!(desk.store.of_event(&tenant, event).await.unwrap().is_some());
+        let tables = ["deliveries", "subscriptions", "events", "inbox", "replays"];
+        for table in tables {
+            case.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} int")).await;
+        }
+    }
+    desk.load(&ids).await;
+    case.clean_up().await;
 }
 
 /// What an application's `tokio::spawn` asks of it.

@@ -223,7 +223,6 @@ async fn put(
     let mut k = Keys::default();
     for insert in &new {
         let event = &*insert.event;
-        e.push(insert);
         for delivery in &insert.deliveries {
             d.id.push(delivery.id.as_uuid());
             d.event.push(event.id.as_uuid());
@@ -239,10 +238,14 @@ async fn put(
         if insert.deliveries.is_empty() {
             unmatched.push(event.id.as_uuid());
         }
-        if let Some(key) = event.idempotency_key.as_deref() {
-            k.push(insert, key);
-        }
     }
+    // In an order that all publishers share, or two batches would wait for each other's ids and keys.
+    let mut by_id = new.clone();
+    by_id.sort_unstable_by_key(|insert| insert.event.id);
+    by_id.iter().for_each(|insert| e.push(insert));
+    let mut by_key = new.clone();
+    by_key.sort_unstable_by(|a, b| key_of(a).cmp(&key_of(b)));
+    by_key.iter().for_each(|insert| k.push(insert));
     let keys = k.key.len();
     let tenants = tenants_of(events);
     let text = match (adding.is_some(), keys == 0 && unmatched.is_empty()) {
@@ -308,6 +311,12 @@ async fn put(
         }
     }
     Ok(Some(codec::moment(first, "now")?))
+}
+
+/// What an idempotency key is known by.
+fn key_of(insert: &Insert) -> Option<(&str, &str)> {
+    let key = insert.event.idempotency_key.as_deref()?;
+    Some((insert.event.tenant.as_str(), key))
 }
 
 /// The columns of events.
@@ -393,8 +402,9 @@ struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    fn push(&mut self, insert: &'a Insert, key: &'a str) {
-        self.tenant.push(insert.event.tenant.as_str());
+    fn push(&mut self, insert: &'a Insert) {
+        let Some((tenant, key)) = key_of(insert) else { return };
+        self.tenant.push(tenant);
         self.key.push(key);
         self.fingerprint.push(&insert.fingerprint);
         self.event.push(insert.event.id.as_uuid());

@@ -3,12 +3,16 @@
 //! `finished` holds an entry for each moment at which deliveries of an event finished. The oldest entries are
 //! taken: an event with nothing unfinished and nothing that finished later goes, with all that belongs to it.
 //! An entry of any other event is dropped, because the delivery that keeps the event has an entry of its own,
-//! or will have one when it finishes. So every entry is read once, and when nothing is old enough one look at
-//! the first entry says so.
+//! or will have one when it finishes. When nothing is old enough, one look at the first entry says so.
 //!
-//! Events and deliveries are locked before it is decided, so that none goes that is reopened or added to.
+//! However many deliveries an event has, a transaction deletes [`DELIVERIES`] of them at most, and the event
+//! with the last of them: what is cut off by a limit of time is little, and the next step goes on behind what was
+//! committed. An entry stays until its event is gone or is kept, so nothing is forgotten half-way.
+//!
+//! That an event is kept is seen without locks. One that is to go is locked with those of its deliveries that
+//! go, and these are looked at again, so that none goes that is reopened or added to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -16,7 +20,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use webhook_core::error::BackendError;
 
-use crate::codec::{self, micros};
+use crate::codec::{self, Moment, micros};
 use crate::connection::{begin, commit};
 use crate::error::Fault;
 use crate::open::Inner;
@@ -24,27 +28,22 @@ use crate::sql;
 
 /// Entries looked at in one transaction.
 const STEP: i64 = 200;
-/// A transaction takes no more events once it has so many deliveries to delete.
-const DELIVERIES: i64 = 2_000;
+/// Deliveries deleted in one transaction, at most.
+const DELIVERIES: u64 = 2_000;
 /// Keys, or replays, forgotten in one transaction.
 const KEYS: i64 = 1_000;
 
 pub(super) async fn prune(store: &Inner, retention: Duration, limit: u32) -> Result<u64, BackendError> {
     let mut pruned = 0;
-    let mut entries = STEP;
-    loop {
-        let left = i64::from(limit) - i64::try_from(pruned).unwrap_or(i64::MAX);
-        let args = (retention, left.min(entries));
+    while pruned < u64::from(limit) {
+        let args = (retention, u64::from(limit) - pruned);
         let step = store
             .keeper
             .run("prune", &args, |conn, (retention, most)| events(conn, *retention, *most).boxed())
             .await?;
-        pruned += step.events;
-        // Few entries may stand for many deliveries.
-        let too_many = step.deliveries > DELIVERIES;
-        entries = if too_many { (entries / 4).max(1) } else { (entries * 2).min(STEP) };
-        if step.entries == 0 || pruned >= u64::from(limit) {
-            break;
+        match step {
+            Step::Pruned(events) => pruned += events,
+            Step::Nothing => break,
         }
     }
     store.keeper.run("prune", &retention, |conn, retention| replays(conn, *retention).boxed()).await?;
@@ -52,45 +51,81 @@ pub(super) async fn prune(store: &Inner, retention: Duration, limit: u32) -> Res
     Ok(pruned)
 }
 
-struct Step {
-    entries: usize,
-    events: u64,
-    deliveries: i64,
+enum Step {
+    /// So many events, or at least some of what belongs to one or speaks of one.
+    Pruned(u64),
+    Nothing,
 }
 
-async fn events(conn: &mut PgConnection, retention: Duration, most: i64) -> Result<Step, Fault> {
+/// Prunes the oldest events, at most so many.
+async fn events(conn: &mut PgConnection, retention: Duration, most: u64) -> Result<Step, Fault> {
     begin(conn).await?;
-    let rows =
-        sqlx::query(sql::TAKE_FINISHED).bind(micros(retention)).bind(most).fetch_all(&mut *conn).await?;
+    let query = sqlx::query(sql::OLDEST_FINISHED).bind(micros(retention)).bind(STEP);
+    let rows = query.fetch_all(&mut *conn).await?;
     let Some(first) = rows.first() else {
         commit(conn).await?;
-        return Ok(Step { entries: 0, events: 0, deliveries: 0 });
+        return Ok(Step::Nothing);
     };
-    let cutoff = codec::moment(first, "cutoff")?;
-    let mut asked: Vec<Uuid> = rows.iter().map(|row| codec::get(row, "event")).collect::<Result<_, _>>()?;
-    asked.sort_unstable();
-    asked.dedup();
-    let locked = sqlx::query(sql::LOCK_EVENTS).bind(asked).fetch_all(&mut *conn).await?;
-    let mut over: HashSet<Uuid> = HashSet::with_capacity(locked.len());
-    for row in &locked {
-        over.insert(codec::get(row, "event")?);
+    let cutoff = Moment::from(codec::moment(first, "cutoff")?);
+    let mut entries: Vec<(Uuid, &str)> = Vec::with_capacity(rows.len());
+    let mut chosen: HashSet<Uuid> = HashSet::new();
+    let mut deliveries = 0;
+    for row in &rows {
+        let event: Uuid = codec::get(row, "event")?;
+        if !chosen.contains(&event) {
+            // One is looked at however many it has. One that is gone has none.
+            let more = codec::optional::<i32>(row, "deliveries")?.unwrap_or(0).unsigned_abs();
+            deliveries += u64::from(more);
+            if !chosen.is_empty() && (deliveries > DELIVERIES || chosen.len() as u64 >= most) {
+                break;
+            }
+            chosen.insert(event);
+        }
+        entries.push((event, codec::text(row, "place")?));
     }
-    let ids: Vec<Uuid> = over.iter().copied().collect();
-    let mut of: HashMap<Uuid, Vec<Uuid>> = HashMap::with_capacity(ids.len());
-    for row in sqlx::query(sql::LOCK_DELIVERIES_OF).bind(ids).fetch_all(&mut *conn).await? {
-        let event: Uuid = codec::get(&row, "event")?;
-        let finished = codec::optional_moment(&row, "finished_at")?;
-        if finished.is_none_or(|at| at > cutoff) || codec::flag(&row, "asked")? {
+    let left = delete(conn, chosen.into_iter().collect(), cutoff).await?;
+    let settled = entries.iter().filter(|(event, _)| !left.unfinished.contains(event));
+    let places: Vec<&str> = settled.map(|(_, place)| *place).collect();
+    sqlx::query(sql::DROP_FINISHED).bind(places).execute(&mut *conn).await?;
+    commit(conn).await?;
+    Ok(Step::Pruned(left.gone))
+}
+
+/// What was made of events.
+struct Deleted {
+    gone: u64,
+    /// Those that go, but have more deliveries than one transaction deletes.
+    unfinished: HashSet<Uuid>,
+}
+
+/// Deletes those of these events that nothing keeps, or some of what belongs to them.
+async fn delete(conn: &mut PgConnection, events: Vec<Uuid>, cutoff: Moment) -> Result<Deleted, Fault> {
+    let ids = |rows: Vec<sqlx::postgres::PgRow>| -> Result<Vec<Uuid>, Fault> {
+        rows.iter().map(|row| codec::get(row, "event")).collect()
+    };
+    let over = ids(sqlx::query(sql::OVER).bind(events).bind(cutoff).fetch_all(&mut *conn).await?)?;
+    let over = ids(sqlx::query(sql::LOCK_EVENTS).bind(over).fetch_all(&mut *conn).await?)?;
+    let query = sqlx::query(sql::LOCK_DELIVERIES_OF).bind(&over).bind(cutoff).bind(codec::signed(DELIVERIES));
+    let mut found: Vec<(Uuid, Uuid)> = Vec::new();
+    let mut over: HashSet<Uuid> = over.iter().copied().collect();
+    for row in &query.fetch_all(&mut *conn).await? {
+        let event = codec::get(row, "event")?;
+        if codec::flag(row, "stays")? {
             over.remove(&event);
         }
-        of.entry(event).or_default().push(codec::get(&row, "id")?);
+        found.push((event, codec::get(row, "id")?));
     }
-    let deliveries: Vec<Uuid> = over.iter().filter_map(|event| of.get(event)).flatten().copied().collect();
-    let count = i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
-    let ids: Vec<Uuid> = over.into_iter().collect();
-    let done = sqlx::query(sql::DELETE_EVENTS).bind(ids).bind(deliveries).execute(&mut *conn).await?;
-    commit(conn).await?;
-    Ok(Step { entries: rows.len(), events: done.rows_affected(), deliveries: count })
+    let deliveries = found.iter().filter(|(event, _)| over.contains(event)).map(|(_, id)| *id);
+    let deliveries: Vec<Uuid> = deliveries.collect();
+    if !deliveries.is_empty() {
+        sqlx::query(sql::DELETE_DELIVERIES).bind(deliveries).execute(&mut *conn).await?;
+    }
+    let query = sqlx::query(sql::DELETE_EVENTS).bind(over.iter().copied().collect::<Vec<_>>());
+    let gone = ids(query.fetch_all(&mut *conn).await?)?;
+    gone.iter().for_each(|event| {
+        over.remove(event);
+    });
+    Ok(Deleted { gone: gone.len() as u64, unfinished: over })
 }
 
 /// Forgets replays that finished long ago; what is left over goes the next time.

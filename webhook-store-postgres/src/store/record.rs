@@ -138,11 +138,10 @@ async fn batch(
     }
     let records: Vec<&Record> = current.iter().map(|index| &results[*index]).collect();
     let was_finished = |record: &Record| found.get(&record.id).is_some_and(|(_, finished)| *finished);
-    let reopened: Vec<&Record> = records
-        .iter()
-        .copied()
-        .filter(|record| was_finished(record) && !record.state.status.is_finished())
-        .collect();
+    // An attempt that was asked for makes it open again too, though it stays finished.
+    let is_open = |record: &Record| !record.state.status.is_finished() || record.state.request.is_some();
+    let reopened: Vec<&Record> =
+        records.iter().copied().filter(|record| was_finished(record) && is_open(record)).collect();
     let changed = change(conn, part, &records, None).await?;
     let (changed, _) =
         changed.ok_or(Fault::Defect("a locked delivery changed, or an attempt's number is taken"))?;
@@ -196,7 +195,10 @@ async fn change(
         return Ok(None);
     }
     let mut ended = None;
-    if let (Some(settling), Some(first)) = (settling, rows.first()) {
+    // Leases of a batch with ordered ones end behind the locks of their keys.
+    let takes_turns = rows.iter().map(|row| codec::flag(row, "ordered"));
+    let takes_turns = takes_turns.collect::<Result<Vec<bool>, _>>()?.contains(&true);
+    if let (Some(settling), Some(first), false) = (settling, rows.first(), takes_turns) {
         let strikes = settling.answer(first, part.after()?)?;
         let known = sorted.iter().zip(strikes).map(|(record, strikes)| Some((record.id, strikes?)));
         match known.collect::<Option<HashMap<_, _>>>() {
@@ -219,7 +221,7 @@ async fn change(
     Ok(Some((changed, ended)))
 }
 
-/// Deliveries of deleted subscriptions that are unfinished again are to be cancelled again.
+/// Deliveries of deleted subscriptions that are open again are to be cancelled again.
 async fn drain(
     conn: &mut PgConnection,
     reopened: &[&Record],
@@ -388,3 +390,6 @@ async fn stands(
     }
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests;

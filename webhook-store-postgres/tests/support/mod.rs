@@ -7,7 +7,7 @@
 pub mod desk;
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use webhook_conformance::Missing;
 use webhook_store_postgres::sqlx::{self, Connection as _, Executor as _, PgConnection};
@@ -60,6 +60,18 @@ impl Case {
         let mut conn = self.connect().await;
         let sql = format!("SET search_path = {}; {sql}", self.schema);
         conn.execute(sql.as_str()).await.unwrap();
+        conn.close().await.unwrap();
+    }
+
+    /// Waits until another session waits for a lock that `holder` has.
+    pub async fn wait_until_blocked_by(&self, holder: &mut PgConnection) {
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(holder).await.unwrap();
+        let mut conn = self.connect().await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let look = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar::<_, bool>(look).bind(pid).fetch_one(&mut conn).await.unwrap() {
+            assert!(Instant::now() < deadline, "nobody waits");
+        }
         conn.close().await.unwrap();
     }
 
