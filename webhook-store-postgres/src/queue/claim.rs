@@ -5,7 +5,6 @@
 //! repeat of one waits for it and looks up what it holds, so that the common case needs no index on tokens.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use webhook_core::lane::Class;
 use webhook_core::queue::{Claim, Lease};
 
 use super::add::class;
+use super::limit::Telling;
 use super::local::InFlight;
 use super::{Queue, micros, run, small};
 use crate::codec::Moment;
@@ -83,8 +83,7 @@ pub(super) struct Claims {
 #[derive(Debug, Default)]
 struct Turn {
     whole: Option<Instant>,
-    /// The limit of lanes without one of their own that the lanes were told last.
-    limit: Option<u32>,
+    telling: Telling,
 }
 
 impl Claims {
@@ -146,10 +145,7 @@ pub(super) async fn claim(queue: &Arc<Queue>, claim: &Claim) -> Result<Vec<Lease
 
 async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> {
     let mut turn = queue.claims.one_by_one.lock().await;
-    if turn.limit != Some(claim.max_in_flight) {
-        tell_default(queue, claim.max_in_flight).await?;
-        turn.limit = Some(claim.max_in_flight);
-    }
+    turn.telling.tell(queue, claim.max_in_flight).await?;
     let before = queue.claims.marks();
     let whole = turn.whole.is_none_or(|at| at.elapsed() > WHOLE);
     let from = if whole { Marks::START } else { before.clone() };
@@ -291,17 +287,5 @@ fn held<'a>(conn: &'a mut PgConnection, id: &'a Token) -> BoxFuture<'a, Result<V
             })
         };
         rows.iter().map(lease).collect()
-    })
-}
-
-async fn tell_default(queue: &Queue, limit: u32) -> Result<(), BackendError> {
-    queue.default_limit.store(limit, Ordering::Release);
-    run(&queue.connections, "claim", &limit, set_default).await
-}
-
-fn set_default<'a>(conn: &'a mut PgConnection, limit: &'a u32) -> BoxFuture<'a, Result<(), Fault>> {
-    Box::pin(async move {
-        sqlx::query("SELECT queue_default($1)").bind(small(*limit)).execute(conn).await?;
-        Ok(())
     })
 }

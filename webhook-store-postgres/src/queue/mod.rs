@@ -23,6 +23,7 @@ mod add;
 mod after;
 mod claim;
 mod lanes;
+mod limit;
 mod local;
 mod settle;
 mod wait;
