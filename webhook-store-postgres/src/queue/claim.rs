@@ -31,6 +31,11 @@ const CLAIMS: usize = 1024;
 /// How often everything is looked at, for what was committed late: a transaction may take its time between the
 /// moment that it writes down and the one at which others see it.
 const WHOLE: Duration = Duration::from_secs(1);
+/// Such a look goes through every dead row that an old snapshot keeps, however long that takes by then. So it is
+/// had more rarely, and takes one part in so many of a claimer's time at most.
+const WHOLE_SHARE: u32 = 20;
+/// But so often all the same.
+const WHOLE_LONGEST: Duration = Duration::from_secs(60);
 /// What stays within sight meanwhile: wakes, and microseconds.
 const SLACK_WAKES: i64 = 64;
 const SLACK: i64 = 1_000_000;
@@ -82,6 +87,7 @@ pub(super) struct Claims {
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// When everything is looked at again, after the first time.
     whole: Option<Instant>,
     telling: Telling,
 }
@@ -147,7 +153,7 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
     let mut turn = queue.claims.one_by_one.lock().await;
     turn.telling.tell(queue, claim.max_in_flight).await?;
     let before = queue.claims.marks();
-    let whole = turn.whole.is_none_or(|at| at.elapsed() > WHOLE);
+    let whole = turn.whole.is_none_or(|next| next <= Instant::now());
     let from = if whole { Marks::START } else { before.clone() };
     let started = Instant::now();
     let own = queue.local.begin_claim(claim.max_in_flight);
@@ -159,16 +165,22 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
         queue.local.start(uncounted, claim.id, claim.lease);
     }
     queue.local.end_claim();
-    let taken = taken?;
+    // Also when it failed: the next claims begin where those before it ended, and get on.
     if whole {
-        turn.whole = Some(started);
+        turn.whole = Some(Instant::now() + until_whole(started.elapsed()));
     }
+    let taken = taken?;
     let marks = before.after(&taken);
     *queue.claims.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
     if taken.more {
         queue.ring();
     }
     Ok(taken.leases)
+}
+
+/// How long after a look at everything that took so long there is none.
+fn until_whole(took: Duration) -> Duration {
+    took.saturating_mul(WHOLE_SHARE).clamp(WHOLE, WHOLE_LONGEST)
 }
 
 struct Wish {
@@ -288,4 +300,18 @@ fn held<'a>(conn: &'a mut PgConnection, id: &'a Token) -> BoxFuture<'a, Result<V
         };
         rows.iter().map(lease).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_everything_take_a_twentieth_of_the_time_at_most() {
+        let millis = Duration::from_millis;
+        assert_eq!(until_whole(millis(1)), WHOLE);
+        assert_eq!(until_whole(millis(70)), millis(1_400), "under half a million dead wakes");
+        assert_eq!(until_whole(millis(1_500)), millis(30_000));
+        assert_eq!(until_whole(Duration::MAX), WHOLE_LONGEST);
+    }
 }
