@@ -174,7 +174,7 @@ async fn many_lanes_are_told_the_workers_limit_in_small_steps() {
     let here = case.open().await;
     let lane = lanes(&here, 1).await[0];
     case.execute(
-        "INSERT INTO lanes (id, version, most) SELECT gen_random_uuid(), 1, 5 FROM generate_series(1, 60000)",
+        "INSERT INTO lanes (id, version, most) SELECT gen_random_uuid(), 1, 5 FROM generate_series(1, 150000)",
     )
     .await;
     let mut other = case.connect().await;
@@ -189,7 +189,7 @@ async fn many_lanes_are_told_the_workers_limit_in_small_steps() {
     let (started, mut given) = (Instant::now(), Vec::new());
     let mut conn = case.connect().await;
     let behind = format!("SELECT count(*) FROM {}.lanes WHERE most <> 64", case.schema);
-    let mut left: i64 = 60_000;
+    let mut left: i64 = 150_000;
     while left > 0 {
         given.extend(claim(&store, LONG).await);
         left = sqlx::query_scalar(&behind).fetch_one(&mut conn).await.unwrap();
