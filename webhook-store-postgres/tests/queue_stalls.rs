@@ -157,8 +157,8 @@ async fn a_first_claim_waits_for_no_stalled_lane() {
     let all = lanes(&here, 2).await;
     add(&here, all[0]).await;
     let kept = is_given_any(&here, LONG).await;
+    case.execute("UPDATE lanes SET most = 63").await;
     let stalled = stall(&case, &kept).await;
-    case.execute("UPDATE lanes SET most = 63 WHERE in_flight = 0").await;
     let free = add(&here, all[1]).await;
 
     is_given(&there, free, LONG).await;
