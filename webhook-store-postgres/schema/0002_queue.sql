@@ -609,13 +609,23 @@ BEGIN
     WHERE l.version <= excluded.version;
 END $$;
 
--- Takes over the workers' limit for lanes that have none of their own.
-CREATE FUNCTION queue_default(_default int) RETURNS void LANGUAGE plpgsql AS $$
+-- Takes over the workers' limit for lanes that have none of their own: for at most a thousand, among the next ten
+-- thousand after `_after`. Answers up to where it came, NULL at the end; and whether it left some that others
+-- have, to be told another time.
+CREATE FUNCTION queue_default(_default int, _after uuid, OUT upto uuid, OUT skipped boolean) LANGUAGE plpgsql AS $$
 DECLARE
     t timestamptz := clock();
-    ls uuid[] := ARRAY(SELECT id FROM lanes WHERE own_limit IS NULL AND most <> _default ORDER BY id FOR UPDATE);
+    page uuid[]; behind uuid[]; got uuid[];
 BEGIN
-    UPDATE lanes SET most = _default, turn_at = greatest(turn_at, t) WHERE id = ANY (ls);
+    SELECT array_agg(l.id), (array_agg(l.id) FILTER (WHERE l.behind))[1:1000] INTO page, behind
+    FROM (SELECT id, own_limit IS NULL AND most <> _default AS behind FROM lanes
+          WHERE id > _after ORDER BY id LIMIT 10000) l;
+    upto := CASE WHEN cardinality(behind) = 1000 THEN behind[1000]
+                 WHEN cardinality(page) = 10000 THEN page[10000] END;
+    got := ARRAY(SELECT id FROM lanes WHERE id = ANY (behind) ORDER BY id FOR UPDATE SKIP LOCKED);
+    UPDATE lanes SET most = _default, turn_at = greatest(turn_at, t)
+    WHERE id = ANY (got) AND own_limit IS NULL AND most <> _default;
+    skipped := cardinality(got) < coalesce(cardinality(behind), 0);
 END $$;
 
 -- What time it is; whether a claim would find something now; and from when on, as far as is known. Lanes that

@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     /// Everything else that the engine does.
     pub(crate) keeper: Connections,
     /// Reads for people.
-    pub(crate) people: Connections,
+    pub(crate) people: Arc<Connections>,
     pub(crate) relay: Relay,
     pub(crate) queue: Arc<Queue>,
 }
@@ -59,15 +59,16 @@ impl PgStore {
         let connector = Connector::new(&options);
         migrate::bring_up_to_date(&connector, options.migrate).await?;
         let engine = |most| Connections::new(connector.clone(), Role::Engine, most);
+        let people = Arc::new(Connections::new(connector.clone(), Role::People, options.readers));
         let inner = Inner {
             committer: engine(1),
             recorder: engine(1),
             loader: engine(1),
             keeper: engine(2),
-            people: Connections::new(connector.clone(), Role::People, options.readers),
             relay: Relay::new(connector.clone()),
             own_queue: options.own_queue,
-            queue: Arc::new(Queue::new(&connector)),
+            queue: Arc::new(Queue::new(&connector, Arc::clone(&people))),
+            people,
             connector,
         };
         inner.keeper.run("open", &options.own_queue, |conn, own| bind(conn, *own).boxed()).await?;
@@ -89,7 +90,7 @@ impl PgStore {
     /// engine first (`Webhooks::shutdown`).
     pub async fn close(&self) {
         let Inner { committer, recorder, loader, keeper, people, relay, queue, .. } = &*self.inner;
-        for connections in [committer, recorder, loader, keeper, people] {
+        for connections in [committer, recorder, loader, keeper, &**people] {
             connections.close();
         }
         queue.close();

@@ -36,7 +36,8 @@ impl PgStore {
     pub async fn move_queue(options: PgOptions) -> Result<(), BackendError> {
         let connector = Connector::new(&options);
         migrate::bring_up_to_date(&connector, options.migrate).await?;
-        let queue = std::sync::Arc::new(Queue::new(&connector));
+        let people = Connections::new(connector.clone(), Role::People, 1);
+        let queue = std::sync::Arc::new(Queue::new(&connector, std::sync::Arc::new(people)));
         let conns = Connections::new(connector, Role::Engine, 1);
         conns.run("move_queue", &(), |conn, ()| clear(conn).boxed()).await?;
         if options.own_queue {

@@ -151,6 +151,50 @@ async fn fill(case: &Case, count: usize, later: &str) {
     .await;
 }
 
+/// Whoever counts, counts alone: results are recorded and leases renewed meanwhile, and a scrape that comes again
+/// is answered by the count before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counting_a_hundred_thousand_lanes_delays_nobody() {
+    let _alone = ALONE.lock().await;
+    let Some(case) = Case::create_or_skip("counting").await else { return };
+    let store = case.open().await;
+    let lane = lanes(&store, 1, None).await;
+    prove(&case).await;
+    add(&store, &lane, 1).await;
+    let leases = store.claim(&wish(1)).await.unwrap();
+    let held = [(leases[0].id, leases[0].token)];
+    store.extend(&held, LONG).await.unwrap();
+    case.execute(
+        "INSERT INTO lanes (id, version, most, strikes)
+         SELECT gen_random_uuid(), 1, 64, 0 FROM generate_series(1, 100000);
+         INSERT INTO jobs (id, lane, due, counted)
+         SELECT gen_random_uuid(), id, clock(), false FROM (SELECT id FROM lanes LIMIT 50000) l",
+    )
+    .await;
+    let counts: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.depth().await.unwrap() })
+        })
+        .collect();
+    let mut extends = Times(Vec::new());
+    while counts.iter().all(|count| !count.is_finished()) {
+        assert_eq!(extends.of(store.extend(&held, LONG)).await.unwrap(), [true]);
+    }
+    let longest = extends.0.iter().max().copied().unwrap();
+    assert!(longest < Duration::from_millis(250), "a renewal took {longest:?}");
+    let mut answers = Vec::new();
+    for count in counts {
+        answers.push(count.await.unwrap());
+    }
+    assert_eq!(answers[0].due, 50_000);
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "one count answers all: {answers:?}");
+    let started = Instant::now();
+    assert_eq!(store.depth().await.unwrap(), answers[0]);
+    assert!(started.elapsed() < Duration::from_millis(20), "it was counted again: {:?}", started.elapsed());
+    case.clean_up().await;
+}
+
 /// A comparison with a clock that the server must ask anew for each row reads all of them.
 #[tokio::test]
 async fn what_is_scheduled_costs_a_claim_nothing() {

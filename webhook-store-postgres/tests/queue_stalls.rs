@@ -1,5 +1,6 @@
 //! A transaction that stands still keeps the lane that it has, and no other (promise 13): a process that is
-//! frozen between its statements holds its locks for up to ten seconds, and all others go on.
+//! frozen between its statements holds its locks for up to ten seconds, and all others go on. Nor is any
+//! statement of a claim as long as there are lanes.
 
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
@@ -145,6 +146,60 @@ async fn a_stalled_lane_that_is_ready_is_not_waited_for() {
     assert!(started.elapsed() < SOON, "a claim waited for {:?}", started.elapsed());
     stalled.close().await.unwrap();
     is_given(&there, ready, LONG).await;
+    case.clean_up().await;
+}
+
+/// Promise 13: the first claim of a process tells all lanes the workers' limit, but for those that it cannot have.
+#[tokio::test]
+async fn a_first_claim_waits_for_no_stalled_lane() {
+    let Some(case) = Case::create_or_skip("a stall, first claim").await else { return };
+    let (here, there) = (case.open().await, case.open().await);
+    let all = lanes(&here, 2).await;
+    add(&here, all[0]).await;
+    let kept = is_given_any(&here, LONG).await;
+    case.execute("UPDATE lanes SET most = 63").await;
+    let stalled = stall(&case, &kept).await;
+    let free = add(&here, all[1]).await;
+
+    is_given(&there, free, LONG).await;
+    stalled.close().await.unwrap();
+    case.clean_up().await;
+}
+
+/// The first claim does not depend on how many lanes must be told the workers' limit: none of its statements
+/// does, and it is followed by others until all are told, those too that somebody else had meanwhile.
+#[tokio::test]
+async fn many_lanes_are_told_the_workers_limit_in_small_steps() {
+    let Some(case) = Case::create_or_skip("many lanes").await else { return };
+    let here = case.open().await;
+    let lane = lanes(&here, 1).await[0];
+    case.execute(
+        "INSERT INTO lanes (id, version, most) SELECT gen_random_uuid(), 1, 5 FROM generate_series(1, 150000)",
+    )
+    .await;
+    let mut other = case.connect().await;
+    let lock = format!(
+        "SET search_path = {}; BEGIN; SELECT FROM lanes WHERE most = 5 ORDER BY id LIMIT 3 FOR UPDATE",
+        case.schema
+    );
+    other.execute(lock.as_str()).await.unwrap();
+    let job = add(&here, lane).await;
+    let store = PgStore::open(case.options().statement_timeout(Duration::from_millis(500))).await.unwrap();
+
+    let (started, mut given) = (Instant::now(), Vec::new());
+    let mut conn = case.connect().await;
+    let behind = format!("SELECT count(*) FROM {}.lanes WHERE most <> 64", case.schema);
+    let mut left: i64 = 150_000;
+    while left > 0 {
+        given.extend(claim(&store, LONG).await);
+        left = sqlx::query_scalar(&behind).fetch_one(&mut conn).await.unwrap();
+        if left == 3 {
+            other.execute("ROLLBACK").await.unwrap();
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{left} were not told");
+        store.wait(Duration::from_millis(200)).await;
+    }
+    assert_eq!(given.iter().map(|lease| lease.id).collect::<Vec<_>>(), [job]);
     case.clean_up().await;
 }
 

@@ -5,7 +5,6 @@
 //! repeat of one waits for it and looks up what it holds, so that the common case needs no index on tokens.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use webhook_core::lane::Class;
 use webhook_core::queue::{Claim, Lease};
 
 use super::add::class;
+use super::limit::Telling;
 use super::local::InFlight;
 use super::{Queue, micros, run, small};
 use crate::codec::Moment;
@@ -31,6 +31,11 @@ const CLAIMS: usize = 1024;
 /// How often everything is looked at, for what was committed late: a transaction may take its time between the
 /// moment that it writes down and the one at which others see it.
 const WHOLE: Duration = Duration::from_secs(1);
+/// Such a look goes through every dead row that an old snapshot keeps, however long that takes by then. So it is
+/// had more rarely, and takes one part in so many of a claimer's time at most.
+const WHOLE_SHARE: u32 = 20;
+/// But so often all the same.
+const WHOLE_LONGEST: Duration = Duration::from_secs(60);
 /// What stays within sight meanwhile: wakes, and microseconds.
 const SLACK_WAKES: i64 = 64;
 const SLACK: i64 = 1_000_000;
@@ -82,9 +87,9 @@ pub(super) struct Claims {
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// When everything is looked at again, after the first time.
     whole: Option<Instant>,
-    /// The limit of lanes without one of their own that the lanes were told last.
-    limit: Option<u32>,
+    telling: Telling,
 }
 
 impl Claims {
@@ -146,12 +151,9 @@ pub(super) async fn claim(queue: &Arc<Queue>, claim: &Claim) -> Result<Vec<Lease
 
 async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> {
     let mut turn = queue.claims.one_by_one.lock().await;
-    if turn.limit != Some(claim.max_in_flight) {
-        tell_default(queue, claim.max_in_flight).await?;
-        turn.limit = Some(claim.max_in_flight);
-    }
+    turn.telling.tell(queue, claim.max_in_flight).await?;
     let before = queue.claims.marks();
-    let whole = turn.whole.is_none_or(|at| at.elapsed() > WHOLE);
+    let whole = turn.whole.is_none_or(|next| next <= Instant::now());
     let from = if whole { Marks::START } else { before.clone() };
     let started = Instant::now();
     let own = queue.local.begin_claim(claim.max_in_flight);
@@ -163,16 +165,22 @@ async fn take(queue: &Queue, claim: &Claim) -> Result<Vec<Lease>, BackendError> 
         queue.local.start(uncounted, claim.id, claim.lease);
     }
     queue.local.end_claim();
-    let taken = taken?;
+    // Also when it failed: the next claims begin where those before it ended, and get on.
     if whole {
-        turn.whole = Some(started);
+        turn.whole = Some(Instant::now() + until_whole(started.elapsed()));
     }
+    let taken = taken?;
     let marks = before.after(&taken);
     *queue.claims.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
     if taken.more {
         queue.ring();
     }
     Ok(taken.leases)
+}
+
+/// How long after a look at everything that took so long there is none.
+fn until_whole(took: Duration) -> Duration {
+    took.saturating_mul(WHOLE_SHARE).clamp(WHOLE, WHOLE_LONGEST)
 }
 
 struct Wish {
@@ -294,14 +302,16 @@ fn held<'a>(conn: &'a mut PgConnection, id: &'a Token) -> BoxFuture<'a, Result<V
     })
 }
 
-async fn tell_default(queue: &Queue, limit: u32) -> Result<(), BackendError> {
-    queue.default_limit.store(limit, Ordering::Release);
-    run(&queue.connections, "claim", &limit, set_default).await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn set_default<'a>(conn: &'a mut PgConnection, limit: &'a u32) -> BoxFuture<'a, Result<(), Fault>> {
-    Box::pin(async move {
-        sqlx::query("SELECT queue_default($1)").bind(small(*limit)).execute(conn).await?;
-        Ok(())
-    })
+    #[test]
+    fn looks_at_everything_take_a_twentieth_of_the_time_at_most() {
+        let millis = Duration::from_millis;
+        assert_eq!(until_whole(millis(1)), WHOLE);
+        assert_eq!(until_whole(millis(70)), millis(1_400), "under half a million dead wakes");
+        assert_eq!(until_whole(millis(1_500)), millis(30_000));
+        assert_eq!(until_whole(Duration::MAX), WHOLE_LONGEST);
+    }
 }

@@ -1,4 +1,4 @@
-//! Lanes' settings, how lanes stand, and how much waits in them.
+//! Lanes' settings, and how lanes stand.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,13 +10,10 @@ use uuid::Uuid;
 use webhook_core::error::BackendError;
 use webhook_core::id::LaneId;
 use webhook_core::lane::Health;
-use webhook_core::queue::{Depth, Hold, LaneSettings, LaneState};
+use webhook_core::queue::{Hold, LaneSettings, LaneState};
 
 use super::{Queue, micros, run, small};
 use crate::error::Fault;
-
-/// Jobs are counted up to here.
-const MOST: i64 = 100_000;
 
 const fn name(hold: Hold) -> &'static str {
     match hold {
@@ -127,58 +124,6 @@ fn state(row: &PgRow) -> Result<LaneState, Fault> {
         parked_for: left("parked_for")?,
         rate_limited_for: left("limited_for")?,
         hold: row.try_get::<Option<&str>, _>("hold")?.map(hold).transpose()?,
-    })
-}
-
-/// Lanes with pending jobs, by what holds them.
-const HELD: &str = "
-    SELECT count(*) FILTER (WHERE l.why = 'paused') AS paused,
-        count(*) FILTER (WHERE l.why = 'disabled') AS disabled,
-        count(*) FILTER (WHERE l.why = 'parked') AS parked,
-        count(*) FILTER (WHERE l.why = 'rate') AS limited
-    FROM (SELECT l.id, coalesce(l.hold, CASE WHEN l.parked_until > c.now THEN 'parked' ELSE 'rate' END) AS why
-          FROM lanes l, (SELECT clock() AS now) c
-          WHERE l.hold IS NOT NULL OR l.parked_until > c.now OR (l.gap IS NOT NULL AND l.permit_at > c.now)) l
-    WHERE EXISTS (SELECT FROM jobs j WHERE j.lane = l.id AND j.until IS NULL)";
-const COUNTS: &str = "
-    SELECT
-      (SELECT count(*) FROM (
-          SELECT FROM lanes l CROSS JOIN LATERAL (
-              SELECT FROM jobs j WHERE j.lane = l.id AND j.until IS NULL AND j.due <= c.now LIMIT $1) j
-          WHERE l.hold IS NULL AND l.parked_until <= c.now AND (l.gap IS NULL OR l.permit_at <= c.now)
-          LIMIT $1) due) AS due,
-      (SELECT count(*) FROM (
-          SELECT FROM lanes l CROSS JOIN LATERAL (
-              SELECT FROM jobs j WHERE j.lane = l.id AND j.until IS NULL AND j.due > c.now LIMIT $1) j
-          LIMIT $1) scheduled) AS scheduled,
-      (SELECT (extract(epoch FROM c.now - min(j.due)) * 1000000)::bigint
-       FROM lanes l CROSS JOIN LATERAL (
-           SELECT min(due) AS due FROM jobs j
-           WHERE j.lane = l.id AND j.until IS NULL AND j.due > '-infinity' AND j.due <= c.now) j
-       WHERE l.hold IS NULL AND l.parked_until <= c.now AND (l.gap IS NULL OR l.permit_at <= c.now)) AS oldest
-    FROM (SELECT clock() AS now) c";
-
-pub(super) async fn depth(queue: &Queue) -> Result<Depth, BackendError> {
-    run(&queue.connections, "depth", &(), count).await
-}
-
-fn count<'a>(conn: &'a mut PgConnection, (): &'a ()) -> BoxFuture<'a, Result<Depth, Fault>> {
-    Box::pin(async move {
-        let held = sqlx::query(HELD).fetch_one(&mut *conn).await?;
-        let counts = sqlx::query(COUNTS).bind(MOST).fetch_one(conn).await?;
-        let number = |row: &PgRow, column: &str| -> Result<u64, Fault> {
-            Ok(row.try_get::<i64, _>(column)?.max(0).cast_unsigned())
-        };
-        let oldest: Option<i64> = counts.try_get("oldest")?;
-        Ok(Depth {
-            due: number(&counts, "due")?,
-            scheduled: number(&counts, "scheduled")?,
-            oldest_due: oldest.map(|age| Duration::from_micros(age.max(0).cast_unsigned())),
-            paused: number(&held, "paused")?,
-            disabled: number(&held, "disabled")?,
-            parked: number(&held, "parked")?,
-            rate_limited: number(&held, "limited")?,
-        })
     })
 }
 

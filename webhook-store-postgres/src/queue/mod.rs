@@ -22,7 +22,9 @@
 mod add;
 mod after;
 mod claim;
+mod depth;
 mod lanes;
+mod limit;
 mod local;
 mod settle;
 mod wait;
@@ -58,10 +60,13 @@ const DEFAULT_LIMIT: u32 = 64;
 /// One process's side of the queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    /// Everything but claiming and looking.
+    /// Everything but claiming, looking and counting.
     connections: Connections,
     claimers: Connections,
     watchers: Connections,
+    /// The store's own, for what people ask.
+    people: Arc<Connections>,
+    depth: depth::Kept,
     local: Local,
     claims: Claims,
     bell: Notify,
@@ -69,12 +74,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(connector: &Connector) -> Self {
+    pub(crate) fn new(connector: &Connector, people: Arc<Connections>) -> Self {
         let connections = |most| Connections::new(connector.clone(), Role::Engine, most);
         Self {
             connections: connections(2),
             claimers: connections(1),
             watchers: connections(1),
+            people,
+            depth: depth::Kept::default(),
             local: Local::default(),
             claims: Claims::new(),
             bell: Notify::new(),
@@ -179,8 +186,11 @@ impl JobQueue for PgStore {
         let _ = tokio::time::timeout(timeout, wait::servable(&self.inner.queue)).await;
     }
 
+    /// Counted anew when that is quick. A count that took long, which is one of very many lanes, answers for the
+    /// next while: five times as long as it took, half a minute at most. Jobs are counted up to a hundred thousand,
+    /// in as many lanes.
     async fn depth(&self) -> Result<Depth, BackendError> {
-        lanes::depth(&self.inner.queue).await
+        depth::depth(&self.inner.queue).await
     }
 
     async fn epoch(&self) -> Result<u64, BackendError> {
