@@ -560,7 +560,7 @@ pub(crate) const END_RELAY: &str = "SELECT pg_advisory_unlock($1)";
 
 pub(crate) const INBOX_TAKE: &str = "
     SELECT number, id, tenant, event_type, payload, content_type, ordering_key, deliver_at, idempotency_key
-    FROM inbox WHERE problem IS NULL ORDER BY number LIMIT $1";
+    FROM inbox WHERE problem IS NULL AND number >= $1 ORDER BY number LIMIT $2";
 
 pub(crate) const INBOX_PUBLISHED: &str = "DELETE FROM inbox WHERE number = ANY($1::bigint[])";
 

@@ -8,6 +8,7 @@ mod inbox;
 mod insert;
 mod jobs;
 mod load;
+mod mark;
 mod prune;
 mod record;
 mod relay;
@@ -180,10 +181,7 @@ impl DeliveryStore for PgStore {
             return Ok(Vec::new());
         }
         let args = (after, limit);
-        self.inner
-            .keeper
-            .run("owed", &args, |conn, (after, limit)| load::owed(conn, *after, *limit).boxed())
-            .await
+        self.inner.keeper.run("owed", &args, |conn, (after, limit)| owed(conn, *after, *limit).boxed()).await
     }
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
