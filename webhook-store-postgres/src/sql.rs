@@ -20,7 +20,6 @@ macro_rules! state {
            d.last_status_code, d.error_kind, d.error_detail"
     };
 }
-pub(crate) use state;
 
 /// What a subscription is read from, of `subscriptions s`.
 macro_rules! subscription {

@@ -10,9 +10,9 @@ use support::Case;
 use webhook_core::model::NewEvent;
 use webhook_core::store::{Inbox as _, InboxOutcome};
 use webhook_store_postgres::PgStore;
-use webhook_store_postgres::sqlx::Connection as _;
+use webhook_store_postgres::sqlx::{Connection as _, PgConnection};
 
-async fn publish(case: &Case, conn: &mut webhook_store_postgres::sqlx::PgConnection, event_type: &str) {
+async fn publish(case: &Case, conn: &mut PgConnection, event_type: &str) {
     PgStore::publish_in_schema(conn, &case.schema, NewEvent::json(event_type, "{}")).await.unwrap();
 }
 
