@@ -36,9 +36,16 @@ impl Relay {
         Self { connector, session: Mutex::default(), mark: Mark::default() }
     }
 
-    /// Ends the session, and the right with it.
+    /// Ends the right, and the session.
     pub(crate) async fn close(&self) {
-        self.session.lock().await.take();
+        let Some(mut session) = self.session.lock().await.take() else { return };
+        if session.is_relay {
+            // It would end with the session too, but only when the server notices.
+            let lock = Lock::Relay.number(self.connector.schema());
+            let ending =
+                async { Ok(sqlx::query(sql::END_RELAY).bind(lock).execute(&mut session.conn).await?) };
+            let _ = self.connector.in_time(ending).await;
+        }
     }
 
     /// Whether this process has the right to relay, as far as it knows.
