@@ -22,6 +22,7 @@ pub(crate) struct Home {
 
 impl Home {
     /// Makes one below `parent`, or below the system's temporary directory.
+    #[allow(clippy::disallowed_methods, reason = "only the salt of a name")]
     pub(crate) fn create(prefix: &str, parent: Option<&Path>) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);

@@ -20,7 +20,6 @@ macro_rules! state {
            d.last_status_code, d.error_kind, d.error_detail"
     };
 }
-pub(crate) use state;
 
 /// What a subscription is read from, of `subscriptions s`.
 macro_rules! subscription {
@@ -560,7 +559,7 @@ pub(crate) const END_RELAY: &str = "SELECT pg_advisory_unlock($1)";
 
 pub(crate) const INBOX_TAKE: &str = "
     SELECT number, id, tenant, event_type, payload, content_type, ordering_key, deliver_at, idempotency_key
-    FROM inbox WHERE problem IS NULL ORDER BY number LIMIT $1";
+    FROM inbox WHERE problem IS NULL AND number >= $1 ORDER BY number LIMIT $2";
 
 pub(crate) const INBOX_PUBLISHED: &str = "DELETE FROM inbox WHERE number = ANY($1::bigint[])";
 

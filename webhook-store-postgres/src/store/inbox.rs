@@ -2,8 +2,10 @@
 //!
 //! [`PgStore::publish_in`] and the plain `INSERT` of the README write rows; the store reads them in the order
 //! of their numbers and deletes what is published. A number is drawn before its transaction commits, so a low
-//! one may come late: no cursor ever passes over it. The store says of a row why it cannot be published, and
+//! one may come late: a [mark](super::mark) may pass over it for a moment, never for good. The store says of a row why it cannot be published, and
 //! then keeps it until a person deletes it.
+
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
@@ -14,6 +16,7 @@ use webhook_core::id::EventId;
 use webhook_core::model::Tenant;
 use webhook_core::store::{Inbox, InboxEvent, InboxId, InboxOutcome, Page, PageRequest, RejectedEvent};
 
+use super::mark::Mark;
 use crate::codec::{self, Moment};
 use crate::config::{DEFAULT_SCHEMA, check_schema};
 use crate::connection::{begin, commit};
@@ -111,12 +114,22 @@ impl PgStore {
 #[async_trait]
 impl Inbox for PgStore {
     async fn inbox_take(&self, limit: u32) -> Result<Vec<InboxEvent>, BackendError> {
-        // Mostly there is nothing, and then nobody need ask who relays.
-        let look = self.inner.keeper.run("inbox_take", &1, |conn, one| take(conn, *one).boxed());
-        if limit == 0 || look.await?.is_empty() {
+        if limit == 0 {
             return Ok(Vec::new());
         }
-        self.inner.relay.take(limit).await.map_err(|fault| fault.during("inbox_take"))
+        // Mostly there is nothing, and then nobody need ask who relays.
+        let relay = &self.inner.relay;
+        if !relay.is_ours().await {
+            let args = (1, &relay.mark);
+            let look = self
+                .inner
+                .keeper
+                .run("inbox_take", &args, |conn, (one, mark)| take(conn, *one, mark).boxed());
+            if look.await?.is_empty() {
+                return Ok(Vec::new());
+            }
+        }
+        relay.take(limit).await.map_err(|fault| fault.during("inbox_take"))
     }
 
     async fn inbox_settle(&self, outcomes: &[(InboxId, InboxOutcome)]) -> Result<(), BackendError> {
@@ -147,9 +160,25 @@ impl Inbox for PgStore {
     }
 }
 
-/// The first rows that wait.
-pub(super) async fn take(conn: &mut PgConnection, limit: u32) -> Result<Vec<InboxEvent>, Fault> {
-    let rows = sqlx::query(sql::INBOX_TAKE).bind(i64::from(limit)).fetch_all(conn).await?;
+/// The first rows that wait, as far as the mark does not hide them; it never does so for long.
+pub(super) async fn take(conn: &mut PgConnection, limit: u32, mark: &Mark) -> Result<Vec<InboxEvent>, Fault> {
+    let mut rows = match mark.begin(Instant::now()) {
+        Some(number) => rows_from(conn, number, limit).await?,
+        None => Vec::new(),
+    };
+    if rows.is_empty() {
+        let started = Instant::now();
+        rows = rows_from(conn, i64::MIN, limit).await?;
+        mark.looked(Instant::now(), started.elapsed());
+    }
+    if let Some(first) = rows.first() {
+        mark.found(first.row);
+    }
+    Ok(rows)
+}
+
+async fn rows_from(conn: &mut PgConnection, number: i64, limit: u32) -> Result<Vec<InboxEvent>, Fault> {
+    let rows = sqlx::query(sql::INBOX_TAKE).bind(number).bind(i64::from(limit)).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
             Ok(InboxEvent {

@@ -8,6 +8,7 @@ mod inbox;
 mod insert;
 mod jobs;
 mod load;
+mod mark;
 mod prune;
 mod record;
 mod relay;

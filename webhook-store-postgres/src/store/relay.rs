@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use webhook_core::store::InboxEvent;
 
 use super::inbox;
+use super::mark::Mark;
 use crate::connection::{Connector, Role, is_broken};
 use crate::error::Fault;
 use crate::locks::Lock;
@@ -21,6 +22,7 @@ const PATIENCE: u32 = 30_000;
 pub(crate) struct Relay {
     connector: Connector,
     session: Mutex<Option<Session>>,
+    pub(super) mark: Mark,
 }
 
 #[derive(Debug)]
@@ -31,15 +33,26 @@ struct Session {
 
 impl Relay {
     pub(crate) fn new(connector: Connector) -> Self {
-        Self { connector, session: Mutex::default() }
+        Self { connector, session: Mutex::default(), mark: Mark::default() }
     }
 
-    /// Ends the session, and the right with it.
+    /// Ends the right, and the session.
     pub(crate) async fn close(&self) {
-        if let Some(session) = self.session.lock().await.take() {
-            // It ends all the same.
-            let _ = self.connector.in_time(async { Ok(session.conn.close().await?) }).await;
+        let Some(mut session) = self.session.lock().await.take() else { return };
+        if session.is_relay {
+            // It would end with the session too, but only when the server notices.
+            let lock = Lock::Relay.number(self.connector.schema());
+            let ending =
+                async { Ok(sqlx::query(sql::END_RELAY).bind(lock).execute(&mut session.conn).await?) };
+            let _ = self.connector.in_time(ending).await;
         }
+        // It ends all the same.
+        let _ = self.connector.in_time(async { Ok(session.conn.close().await?) }).await;
+    }
+
+    /// Whether this process has the right to relay, as far as it knows.
+    pub(super) async fn is_ours(&self) -> bool {
+        self.session.lock().await.as_ref().is_some_and(|session| session.is_relay)
     }
 
     /// The next rows, if this process has or gets the right to relay.
@@ -76,7 +89,7 @@ impl Relay {
             if !session.is_relay {
                 return Ok(Vec::new());
             }
-            let rows = inbox::take(&mut session.conn, limit).await?;
+            let rows = inbox::take(&mut session.conn, limit, &self.mark).await?;
             if rows.is_empty() {
                 sqlx::query(sql::END_RELAY).bind(lock).execute(&mut session.conn).await?;
                 session.is_relay = false;

@@ -58,13 +58,19 @@ pub(super) fn statement(filter: &AttemptFilter, request: PageRequest<AttemptId>)
         return c.statement(text);
     }
     let of = tenant.map_or_else(|| "true".to_owned(), |tenant| format!("o.tenant = {}", c.bind(tenant)));
+    // What is on a page can only be of the subscriptions whose newest ones are on it.
+    let conditions = &c.text;
     let text = format!(
-        "SELECT {COLUMNS} FROM subscriptions o CROSS JOIN LATERAL (
+        "WITH o AS MATERIALIZED (
+             SELECT o.id FROM subscriptions o CROSS JOIN LATERAL (
+                 SELECT a.id FROM attempts a WHERE a.subscription = o.id{conditions}
+                 ORDER BY a.id DESC LIMIT 1) a
+             WHERE {of} ORDER BY a.id DESC LIMIT {limit})
+         SELECT {COLUMNS} FROM o CROSS JOIN LATERAL (
              SELECT a.id, a.delivery, a.subscription, a.number, a.token, a.trigger, a.started_at, a.duration,
                     a.outcome, a.status_code, a.error_kind, a.error_detail, a.target_url
-             FROM attempts a WHERE a.subscription = o.id{} ORDER BY a.id DESC LIMIT {limit}) a
-         {WITH} WHERE {of} ORDER BY a.id DESC LIMIT {limit}",
-        c.text
+             FROM attempts a WHERE a.subscription = o.id{conditions} ORDER BY a.id DESC LIMIT {limit}) a
+         {WITH} ORDER BY a.id DESC LIMIT {limit}"
     );
     c.statement(text)
 }

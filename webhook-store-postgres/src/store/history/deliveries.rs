@@ -83,7 +83,8 @@ pub(super) fn conditions(filter: &DeliveryFilter) -> Conditions {
     c
 }
 
-/// The newest of each subscription of a tenant, deleted ones too.
+/// The newest of each subscription of a tenant, deleted ones too. What is on a page can only be of the
+/// subscriptions whose newest ones are on it, so of the others no more than that one is read.
 fn merged(mut c: Conditions, filter: &DeliveryFilter, request: PageRequest<DeliveryId>) -> Statement {
     if let Some(before) = request.before {
         c.and("d.id < ?", Value::Id(before.as_uuid()));
@@ -91,12 +92,17 @@ fn merged(mut c: Conditions, filter: &DeliveryFilter, request: PageRequest<Deliv
     let limit = c.bind(Value::one_more(request.limit));
     let tenant = filter.tenant.as_ref().map_or_else(String::new, |tenant| tenant.as_str().to_owned());
     let tenant = c.bind(Value::Text(tenant));
+    let conditions = &c.text;
     let text = format!(
-        "SELECT {COLUMNS} FROM subscriptions o CROSS JOIN LATERAL (
+        "WITH o AS MATERIALIZED (
+             SELECT o.id FROM subscriptions o CROSS JOIN LATERAL (
+                 SELECT d.id FROM deliveries d JOIN events e ON e.id = d.event
+                 WHERE d.subscription = o.id{conditions} ORDER BY d.id DESC LIMIT 1) d
+             WHERE o.tenant = {tenant} ORDER BY d.id DESC LIMIT {limit})
+         SELECT {COLUMNS} FROM o CROSS JOIN LATERAL (
              SELECT d.* FROM deliveries d JOIN events e ON e.id = d.event
-             WHERE d.subscription = o.id{} ORDER BY d.id DESC LIMIT {limit}) d
-         {WITH} WHERE o.tenant = {tenant} ORDER BY d.id DESC LIMIT {limit}",
-        c.text
+             WHERE d.subscription = o.id{conditions} ORDER BY d.id DESC LIMIT {limit}) d
+         {WITH} ORDER BY d.id DESC LIMIT {limit}"
     );
     c.statement(text)
 }

@@ -2,7 +2,8 @@
 //!
 //! A list is ordered by id, newest first, and begins at the narrowest place that its filter names (see
 //! [`deliveries`] and [`attempts`]). A tenant's deliveries and attempts have no index of their own, which
-//! every publish would pay for: their lists are merged from the newest of each of its subscriptions.
+//! every publish would pay for: their lists are merged from the newest of each of its subscriptions. First one of
+//! each is read, which says of which subscriptions there is any on the page.
 
 mod attempts;
 mod deliveries;
