@@ -103,13 +103,16 @@ fn an_unknown_word_is_one_line_too() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_with_a_word_about_it() {
-    for kind in ["database", "redis"] {
-        let (code, lines) = refused(&mut binary(&["migrate", "--queue", kind]));
+fn a_file_has_no_other_queue_than_its_own() {
+    for words in [["migrate", "--queue=redis"], ["serve", "--redis-url=redis://127.0.0.1:1"]] {
+        let (code, lines) = refused(&mut binary(&words));
         assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
-        assert!(lines[0].contains("--queue") && lines[0].contains("later release"), "{lines:#?}");
+        assert!(lines[0].contains(&words[1][..7]) && lines[0].contains("postgres://"), "{lines:#?}");
     }
+}
 
+#[test]
+fn what_is_not_built_is_refused_with_a_word_about_it() {
     let (code, lines) = refused(binary(&[]).env("WEBHOOK_ENCRYPTION_KEYS", "0123456789abcdef"));
     assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
     let line = &lines[0];
