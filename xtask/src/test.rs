@@ -2,7 +2,7 @@
 //!
 //! Plain `cargo test`, so that a newcomer needs nothing but cargo. What tests need from outside is set up here, in
 //! [`Surroundings`], and taken down when it is dropped; tests find it by environment variables. A server that is not
-//! installed is installed where that may be done ([`packages`](crate::packages)).
+//! installed is installed where that may be done ([`packages`]).
 //! `WEBHOOK_REQUIRE_BACKENDS=1` makes a missing backend a failure: here nothing is skipped silently.
 
 use std::time::Instant;

@@ -16,6 +16,7 @@ mod patch;
 mod plain;
 mod publish;
 mod reasons;
+mod refusals;
 mod replays;
 mod requests;
 mod subscription_requests;
