@@ -3,9 +3,9 @@
 //! Half of the concurrency are *slots*, shared out by class of lane ([`Room`]); the other half is a second
 //! pool for attempts that have been in flight for more than a second. Those leave their slots, so that fifty
 //! good targets that hang together stop nobody else; while the second pool is over half full, no lane with
-//! an attempt in it is served (promise 13). The last eighth of the slots is for lanes that hold fewer than are
-//! free, and is never given away more than half at once: however many lanes hang together before their first
-//! second is over, a slot is left for one that holds none. Bytes in flight are bounded with the slots: nothing
+//! an attempt in it is served (promise 13). The last eighth of the slots is for lanes that hold less than a
+//! quarter of what is free, and no more than a quarter is given away at once: however many lanes hang together before
+//! their first second is over, a slot is left for one that holds none. Bytes in flight are bounded with the slots: nothing
 //! is claimed or handed off while they are used up (promise 16).
 
 use std::collections::HashMap;
@@ -20,8 +20,10 @@ use crate::id::{DeliveryId, LaneId, Token};
 use crate::lane::{Class, FAST, Room};
 use crate::queue::Lease;
 
-/// This part of the slots is kept for lanes that hold fewer than are free.
+/// This part of the slots is kept for lanes that hold few of them.
 const LAST_PART: u32 = 8;
+/// Few is less than this part of what is free. A quarter leaves room for as many newcomers again.
+const FEW_PART: u32 = 4;
 /// Payload bytes in flight, beyond which nothing more starts.
 const BYTES: usize = 64 * 1024 * 1024;
 
@@ -116,7 +118,7 @@ impl Slots {
             return Room::default();
         }
         let free = state.free.all;
-        let all = jobs.min(free.saturating_sub(state.last).max(free.div_ceil(2)));
+        let all = jobs.min(free.saturating_sub(state.last).max(free.div_ceil(FEW_PART)));
         let room = Room { all, doubtful: state.free.doubtful.min(all), dead: state.free.dead.min(all) };
         state.free.all -= room.all;
         state.free.doubtful -= room.doubtful;
@@ -240,8 +242,8 @@ impl Slots {
     /// The lanes that are not to be served now.
     ///
     /// Those with an attempt over a second, while such attempts fill more than half of the second pool; those
-    /// that found no place there and hold their slots count too. And those that hold as many slots as are free,
-    /// once there are few.
+    /// that found no place there and hold their slots count too. And those that hold a quarter of what is free,
+    /// once that is little.
     pub(super) fn avoid(&self) -> Avoid {
         let state = lock(&self.state);
         let mut lanes = Vec::new();
@@ -258,7 +260,7 @@ impl Slots {
                 *held.entry(running.lane).or_default() += 1;
             }
             let before = lanes.len();
-            lanes.extend(held.iter().filter(|(_, held)| **held >= free.max(1)).map(|(lane, _)| *lane));
+            lanes.extend(held.iter().filter(|(_, held)| **held * FEW_PART >= free).map(|(lane, _)| *lane));
             is_crowded = lanes.len() > before;
         }
         lanes.sort_unstable();
@@ -377,6 +379,13 @@ mod tests {
         }
         assert!(slots.in_flight() > 200, "{} of 256 slots are used", slots.in_flight());
         assert!(slots.avoid().is_crowded);
+        // Eight more that take what they get, one at a time, leave some too.
+        let more: Vec<_> = (0..8).map(|_| LaneId::new()).collect();
+        for lane in more.iter().cycle().take(800) {
+            if !slots.avoid().lanes.contains(lane) {
+                start_in(&slots, *lane, Class::Good, 1);
+            }
+        }
         start(&slots, Class::Good, 1);
     }
 
