@@ -7,10 +7,11 @@ use std::sync::Arc;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, Sqlite, SqliteConnection, SqlitePool};
-use webhook_core::error::BackendError;
+use webhook_core::error::{BackendError, BackendErrorKind};
 use webhook_core::id::LaneId;
 use webhook_core::time::Clock;
 
+use crate::checkpoint::{self, Checkpoints};
 use crate::codec;
 use crate::config::SqliteOptions;
 use crate::error::{self, Fault};
@@ -50,7 +51,7 @@ impl SqliteStore {
         match tokio::task::spawn_blocking(move || runtime.block_on(Self::open_file(options))).await {
             Ok(opened) => opened,
             Err(stopped) => Err(BackendError::new(
-                webhook_core::error::BackendErrorKind::Internal,
+                BackendErrorKind::Internal,
                 error::BACKEND,
                 "open",
                 "the thread that opened the file stopped",
@@ -80,11 +81,24 @@ impl SqliteStore {
             .fetch_one(&mut conn)
             .await
             .map_err(|error| Fault::from(error).during("open"))?;
+        let beside = connect.connect().await.map_err(|error| error::opening(&path, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .test_before_acquire(false)
             .connect_lazy_with(connect.read_only(true).create_if_missing(false));
-        let writer = Writer::spawn(conn, memory, Arc::clone(&options.clock), lock);
+        let writer = Checkpoints::spawn(beside)
+            .and_then(|checkpoints| {
+                Writer::spawn(conn, memory, Arc::clone(&options.clock), lock, checkpoints)
+            })
+            .map_err(|error| {
+                BackendError::new(
+                    BackendErrorKind::Internal,
+                    error::BACKEND,
+                    "open",
+                    "no thread for the writer",
+                )
+                .with_source(error)
+            })?;
         Ok(Self { writer, readers, clock: options.clock, epoch: u64::try_from(epoch).unwrap_or(0) })
     }
 
@@ -136,8 +150,7 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         .statement_cache_capacity(128)
         // A batch's rows cross to the caller without making SQLite's thread wait for it.
         .row_buffer_size(1024)
-        // Pages that change again and again are then written back once for 32 MiB of log instead of once for 4.
-        .pragma("wal_autocheckpoint", "8000")
+        .pragma("wal_autocheckpoint", checkpoint::LOG_PAGES)
         .pragma("cache_size", "-16384")
         .pragma("temp_store", "memory")
         // Without it, an update from a list of rows never scans its table to look each row up in the list:

@@ -14,7 +14,7 @@ use sqlx::{Arguments as _, Either, Encode, Executor as _, Sqlite, SqliteConnecti
 
 use crate::writer::Tx;
 
-const SIZES: [usize; 5] = [1, 4, 16, 64, 256];
+const SIZES: [usize; 6] = [1, 4, 16, 32, 64, 256];
 /// The most rows that one statement takes.
 const MOST: usize = 256;
 

@@ -1,7 +1,8 @@
 //! The one writer.
 //!
-//! A task owns the connection that writes and the queue's [memory](crate::lanes). Calls are sent to it and
-//! run one after the other. Those that wait when it begins share one `BEGIN IMMEDIATE` transaction, since a
+//! A thread owns the connection that writes and the queue's [memory](crate::lanes). Calls are sent to it and
+//! run one after the other. It is a thread and not a task, since a task that becomes ready stands behind every
+//! request that became ready before it, while all of them wait for it: the writer idled for a fifth of the time. Those that wait when it begins share one `BEGIN IMMEDIATE` transaction, since a
 //! commit costs a sync of the disk, many times what a call costs; each is set apart by a savepoint. So
 //!
 //! - a call runs to its end even if the future of its caller is dropped: it has happened, or, when it was
@@ -12,7 +13,7 @@
 //! - the memory changes with the commit and never without it: any failure rolls both back;
 //! - no two writers wait for each other inside SQLite, where waiting means sleeping and trying again.
 //!
-//! The task ends when it is told to close or the last handle is gone; it finishes the calls that were sent,
+//! The thread ends when it is told to close or the last handle is gone; it finishes the calls that were sent,
 //! closes the connection and then lets go of the file's lock.
 
 use std::panic::AssertUnwindSafe;
@@ -20,12 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures::FutureExt as _;
+use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use webhook_core::error::{BackendError, BackendErrorKind};
 use webhook_core::time::Clock;
 
+use crate::checkpoint::Checkpoints;
 use crate::error::{BACKEND, Fault};
 use crate::lanes::Memory;
 use crate::lock::FileLock;
@@ -37,7 +40,7 @@ const BACKLOG: usize = 256;
 /// Calls that share a commit at most: a bound on how long the first of them waits for the last.
 const SHARED: usize = 16;
 
-/// What is asked of the task.
+/// What is asked of the thread.
 enum Command {
     Look(Look),
     Call(Call),
@@ -162,50 +165,37 @@ struct Task {
     memory: Memory,
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
+    checkpoints: Checkpoints,
     closing: bool,
 }
 
 impl Writer {
-    /// Starts the task on the current runtime.
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
     pub(crate) fn spawn(
         conn: SqliteConnection,
         memory: Memory,
         clock: Arc<dyn Clock>,
         lock: FileLock,
-    ) -> Self {
-        let (commands, mut inbox) = mpsc::channel::<Command>(BACKLOG);
+        checkpoints: Checkpoints,
+    ) -> std::io::Result<Self> {
+        let (commands, inbox) = mpsc::channel::<Command>(BACKLOG);
         let bell = Arc::new(Bell {
             rung: Notify::new(),
             next_moment: AtomicI64::new(0),
             passes_over: AtomicBool::new(false),
         });
         bell.set(&memory);
-        let mut task = Task { conn, memory, clock, bell: Arc::clone(&bell), closing: false };
+        let task = Task { conn, memory, clock, bell: Arc::clone(&bell), checkpoints, closing: false };
         let (end, ended) = watch::channel(false);
-        tokio::spawn(async move {
-            while let Some(command) = inbox.recv().await {
-                let mut calls = Vec::new();
-                task.take(command, &mut calls);
-                while calls.len() < SHARED
-                    && let Ok(command) = inbox.try_recv()
-                {
-                    task.take(command, &mut calls);
-                }
-                task.serve(calls).await;
-                if task.closing {
-                    // What was sent before is still received, and nothing else.
-                    inbox.close();
-                }
-                // Those just answered have their next calls ready in a moment: let them, and they share.
-                tokio::task::yield_now().await;
-            }
-            if let Err(error) = task.conn.close().await {
-                tracing::warn!(%error, "the database was not closed cleanly; nothing committed is lost");
-            }
+        std::thread::Builder::new().name("webhook-sqlite-writer".into()).spawn(move || {
+            block_on(task.run(inbox));
             drop(lock);
             end.send_replace(true);
-        });
-        Self { commands, bell, ended }
+        })?;
+        Ok(Self { commands, bell, ended })
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -262,7 +252,7 @@ impl Writer {
     pub(crate) async fn close(&self) {
         // Closing or closed already: there is the end to wait for, here too.
         let _ = self.commands.send(Command::Close).await;
-        // A task that was dropped with its runtime has let go as well.
+        // A thread that ended without a word has let go as well.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
@@ -280,48 +270,53 @@ impl Writer {
 }
 
 impl Task {
-    /// Does what needs no transaction, and lines up what does. Commands that wait together overlap in time,
-    /// so a look may go before them all.
-    fn take(&mut self, command: Command, calls: &mut Vec<Call>) {
-        match command {
-            Command::Call(call) => calls.push(call),
-            Command::Look(look) => {
-                look(&mut self.memory, self.clock.now().as_micros());
-                self.bell.set(&self.memory);
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        while let Some(command) = inbox.recv().await {
+            self.serve(command, &mut inbox).await;
+            if self.closing {
+                // What was sent before is still received, and nothing else.
+                inbox.close();
             }
-            Command::Close => self.closing = true,
+        }
+        self.checkpoints.end();
+        if let Err(error) = self.conn.close().await {
+            tracing::warn!(%error, "the database was not closed cleanly; nothing committed is lost");
         }
     }
 
-    /// Runs the calls in one transaction.
-    async fn serve(&mut self, calls: Vec<Call>) {
-        if calls.is_empty() {
-            return;
-        }
-        let Self { conn, memory, clock, bell, .. } = self;
+    /// Serves a command, and those that come before its commit begins.
+    async fn serve(&mut self, first: Command, inbox: &mut mpsc::Receiver<Command>) {
+        let Self { conn, memory, clock, bell, checkpoints, closing } = self;
         let now = clock.now().as_micros();
         let mut tx = Tx { conn, memory, now, is_open: false, part: Part::NotBegun };
-        let mut done: Vec<Answer> = Vec::with_capacity(calls.len());
-        for call in calls {
-            tx.now = clock.now().as_micros();
-            tx.part = Part::NotBegun;
-            match call(&mut tx).await {
-                Ok(answer) => {
-                    tx.memory.keep_call(tx.now);
-                    done.push(answer);
+        let (mut looks, mut done) = (Vec::new(), Vec::new());
+        let mut calls = 0;
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Call(call) => {
+                    calls += 1;
+                    tx.serve(call, clock.now().as_micros(), &mut done).await;
                 }
-                Err(answer) => {
-                    if let Err(fault) = tx.start_again().await {
-                        tx.give_up(fault, &mut done).await;
-                    }
-                    answer(Ok(()));
-                }
+                Command::Look(look) => looks.push(look),
+                Command::Close => *closing = true,
+            }
+            if calls < SHARED {
+                next = inbox.try_recv().ok();
             }
         }
-        if let Err(fault) = tx.commit().await {
-            tx.give_up(fault, &mut done).await;
-        } else if tx.memory.keep() {
-            bell.rung.notify_one();
+        if calls > 0 {
+            if let Err(fault) = tx.commit().await {
+                tx.give_up(fault, &mut done).await;
+            } else {
+                if tx.memory.keep() {
+                    bell.rung.notify_one();
+                }
+                checkpoints.committed();
+            }
+        }
+        for look in looks {
+            look(memory, clock.now().as_micros());
         }
         bell.set(memory);
         for answer in done {
@@ -331,6 +326,24 @@ impl Task {
 }
 
 impl Tx<'_> {
+    /// Runs a call's part. Who is to be told of the transaction's fate joins `done`.
+    async fn serve(&mut self, call: Call, now: i64, done: &mut Vec<Answer>) {
+        self.now = now;
+        self.part = Part::NotBegun;
+        match call(self).await {
+            Ok(answer) => {
+                self.memory.keep_call(self.now);
+                done.push(answer);
+            }
+            Err(answer) => {
+                if let Err(fault) = self.start_again().await {
+                    self.give_up(fault, done).await;
+                }
+                answer(Ok(()));
+            }
+        }
+    }
+
     async fn commit(&mut self) -> Result<(), Fault> {
         self.part = if self.is_open { Part::First } else { Part::NotBegun };
         write_lanes(self).await?;

@@ -2,19 +2,18 @@
 //!
 //! There is one committer in a process: two would make smaller batches. It waits on no timer, so a lone event
 //! pays one commit and a flood pays a fraction of one each. Events published alone do not stand behind those
-//! that were published many at once: each of the two lines is sure of half a batch. A batch that the store
-//! cannot take is halved until the culprit stands alone (promise 14).
+//! that were published many at once, which have a line of their own and few places in a commit. A batch that the
+//! store cannot take is halved until the culprit stands alone (promise 14).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::future;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::Endpoint;
 use super::handle::Inner;
 use super::publish::PublishError;
-use super::worker::Ready;
+use super::worker::{Ready, Reservation, Worker};
 use crate::error::{BackendError, BackendErrorKind};
 use crate::model::DeliveryState;
 use crate::queue::Lease;
@@ -22,6 +21,11 @@ use crate::store::{Insert, Inserted};
 
 /// Events in one commit.
 pub(super) const BATCH: usize = 256;
+/// Of those, events that were published many at once, in a process that delivers from the same store. An event
+/// published alone waits for the commit before its own, and with fewer rows it waits a millisecond or two, not ten.
+/// And results, of which twice as many share a commit, keep ahead of a flood: what it takes in is handed off from
+/// memory and not claimed. Measured on SQLite: a third more deliveries, end to end in a sixth of the time.
+const MANY: usize = 32;
 /// Payload bytes in one commit.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Events that wait for a commit in each line; more wait in their callers.
@@ -103,24 +107,34 @@ async fn run(
     mut alone: mpsc::Receiver<Message>,
     mut many: mpsc::Receiver<Message>,
 ) {
+    let mut committed = None;
+    let mut places = MANY;
     loop {
         let mut batch = Batch::default();
-        tokio::select! {
-            biased;
-            Some(message) = alone.recv() => batch.take(message),
-            Some(message) = many.recv() => batch.take(message),
-            else => return,
+        batch.gather(&mut alone, &mut many, places);
+        if batch.is_empty() {
+            if let Some(committed) = committed.take() {
+                conclude(committed);
+            }
+            tokio::select! {
+                biased;
+                Some(message) = alone.recv() => batch.take(message),
+                Some(message) = many.recv() => batch.take(message),
+                else => return,
+            }
+            batch.gather(&mut alone, &mut many, places);
         }
         let Some(inner) = inner.upgrade() else { return };
-        batch.fill(&mut alone, BATCH / 2);
-        batch.fill(&mut many, BATCH);
-        batch.fill(&mut alone, BATCH);
-        if !batch.events.is_empty() {
-            commit(&inner, batch.events).await;
-        }
-        for reply in batch.drained {
-            let _ = reply.send(());
-        }
+        places = if inner.own_queue && inner.worker().is_some() { MANY } else { BATCH / 2 };
+        // The next commit is on its way before the outcome of the last one is told: telling wakes many, and the
+        // store would wait for all of it.
+        let before = async {
+            if let Some(committed) = committed.take() {
+                conclude(committed);
+            }
+        };
+        let (done, ()) = future::join(commit(inner, batch), before).await;
+        committed = Some(done);
     }
 }
 
@@ -133,6 +147,21 @@ struct Batch {
 }
 
 impl Batch {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.drained.is_empty()
+    }
+
+    /// Takes what waits; of what was published many at once, no more than `places` allows.
+    fn gather(
+        &mut self,
+        alone: &mut mpsc::Receiver<Message>,
+        many: &mut mpsc::Receiver<Message>,
+        places: usize,
+    ) {
+        self.fill(alone, BATCH - places);
+        self.fill(many, self.events.len() + places);
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Commit(waiting) => {
@@ -153,74 +182,65 @@ impl Batch {
     }
 }
 
-fn commit(inner: &Arc<Inner>, batch: Vec<Waiting>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-    Box::pin(async move {
-        let (mut submissions, mut replies) = (Vec::new(), Vec::new());
-        for waiting in batch {
-            submissions.push(waiting.submission);
-            replies.push(waiting.reply);
-        }
-        match insert(inner, &mut submissions).await {
-            Ok(outcomes) => {
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // A caller that has gone away gets no answer; its event is published all the same.
-                    let _ = reply.send(Ok(outcome));
-                }
-            }
-            Err(error) if replies.len() == 1 || error.is_retryable() => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    events = replies.len(),
-                    "events were not acknowledged"
-                );
-                let mut error = Some(error);
-                for reply in replies {
-                    let error = error.take().unwrap_or_else(|| {
-                        BackendError::new(
-                            BackendErrorKind::Unavailable,
-                            "engine",
-                            "publish",
-                            "the batch was not committed",
-                        )
-                    });
-                    let _ = reply.send(Err(PublishError::store(error)));
-                }
-            }
-            Err(_) => {
-                let mut first: Vec<_> = submissions
-                    .into_iter()
-                    .zip(replies)
-                    .map(|(submission, reply)| Waiting { submission, reply })
-                    .collect();
-                let second = first.split_off(first.len() / 2);
-                commit(inner, first).await;
-                commit(inner, second).await;
-            }
-        }
-    })
+/// What has been decided about a batch, and is to be told.
+struct Committed {
+    inner: Arc<Inner>,
+    parts: Vec<Part>,
+    drained: Vec<oneshot::Sender<()>>,
 }
 
-/// Inserts the events and starts what was handed off.
-async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Vec<Inserted>, BackendError> {
+/// Events that one commit took, or refused.
+struct Part {
+    submissions: Vec<Submission>,
+    replies: Vec<oneshot::Sender<Result<Inserted, PublishError>>>,
+    outcome: Result<Stored, BackendError>,
+}
+
+struct Stored {
+    outcomes: Vec<Inserted>,
+    /// Slots that were taken for what was handed off.
+    reservation: Option<(Arc<Worker>, Reservation)>,
+}
+
+/// Commits the batch, in parts if need be. Nobody has been told yet.
+async fn commit(inner: Arc<Inner>, batch: Batch) -> Committed {
+    let mut parts = Vec::with_capacity(1);
+    let mut left = vec![batch.events];
+    while let Some(events) = left.pop() {
+        let (submissions, replies): (Vec<_>, Vec<_>) =
+            events.into_iter().map(|waiting| (waiting.submission, waiting.reply)).unzip();
+        if submissions.is_empty() {
+            continue;
+        }
+        match insert(&inner, &submissions).await {
+            Err(error) if submissions.len() > 1 && !error.is_retryable() => {
+                let waiting = submissions.into_iter().zip(replies);
+                let mut first: Vec<_> =
+                    waiting.map(|(submission, reply)| Waiting { submission, reply }).collect();
+                let second = first.split_off(first.len() / 2);
+                left.extend([second, first]);
+            }
+            outcome => parts.push(Part { submissions, replies, outcome }),
+        }
+    }
+    Committed { inner, parts, drained: batch.drained }
+}
+
+/// Inserts the events.
+async fn insert(inner: &Arc<Inner>, submissions: &[Submission]) -> Result<Stored, BackendError> {
     let inserts: Vec<Insert> = submissions.iter().map(|submission| submission.insert.clone()).collect();
     let deliveries = submissions.iter().map(|submission| submission.endpoints.len()).sum();
     let worker = inner.worker().filter(|_| inner.own_queue);
     let mut tries = 0;
     loop {
-        let reservation = worker.as_ref().and_then(|worker| worker.reserve(inner, deliveries));
-        let hand_off = reservation.as_ref().map(|reserved| &reserved.hand_off);
+        let reservation =
+            worker.as_ref().and_then(|worker| Some((Arc::clone(worker), worker.reserve(inner, deliveries)?)));
+        let hand_off = reservation.as_ref().map(|(_, reserved)| &reserved.hand_off);
         tries += 1;
         match inner.store.insert(&inserts, hand_off).await {
-            Ok(mut outcomes) => {
-                if let (Some(worker), Some(reservation)) = (&worker, reservation) {
-                    worker.start_reserved(inner, &reservation, handed_off(submissions, &mut outcomes));
-                } else if !inner.own_queue {
-                    inner.enqueuer().enqueue(inner, submissions, &outcomes);
-                }
-                return Ok(outcomes);
-            }
+            Ok(outcomes) => return Ok(Stored { outcomes, reservation }),
             Err(error) => {
-                if let (Some(worker), Some(reservation)) = (&worker, reservation) {
+                if let Some((worker, reservation)) = reservation {
                     worker.slots.cancel(reservation.hand_off.room);
                 }
                 if error.kind() != BackendErrorKind::Conflict || tries == CONFLICTS {
@@ -228,6 +248,50 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
                 }
             }
         }
+    }
+}
+
+/// Answers the callers, and starts what was handed off.
+fn conclude(committed: Committed) {
+    let Committed { inner, parts, drained } = committed;
+    for Part { submissions, replies, outcome } in parts {
+        match outcome {
+            Ok(Stored { mut outcomes, reservation }) => {
+                if let Some((worker, reservation)) = reservation {
+                    worker.start_reserved(&inner, &reservation, handed_off(&submissions, &mut outcomes));
+                } else if !inner.own_queue {
+                    inner.enqueuer().enqueue(&inner, &submissions, &outcomes);
+                }
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // A caller that has gone away gets no answer; its event is published all the same.
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => refuse(replies, error),
+        }
+    }
+    for reply in drained {
+        let _ = reply.send(());
+    }
+}
+
+fn refuse(replies: Vec<oneshot::Sender<Result<Inserted, PublishError>>>, error: BackendError) {
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        events = replies.len(),
+        "events were not acknowledged"
+    );
+    let mut error = Some(error);
+    for reply in replies {
+        let error = error.take().unwrap_or_else(|| {
+            BackendError::new(
+                BackendErrorKind::Unavailable,
+                "engine",
+                "publish",
+                "the batch was not committed",
+            )
+        });
+        let _ = reply.send(Err(PublishError::store(error)));
     }
 }
 
