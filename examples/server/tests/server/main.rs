@@ -13,6 +13,7 @@ mod disk;
 mod flags;
 mod isolation;
 mod listen;
+mod memory;
 mod reasons;
 mod serve;
 mod start;
