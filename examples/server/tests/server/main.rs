@@ -7,12 +7,16 @@
     reason = "tests, whose helpers clippy does not know as such"
 )]
 
+mod config;
 mod crash;
 mod demo;
 mod disk;
 mod flags;
+mod healthcheck;
 mod isolation;
 mod listen;
+mod logs;
+mod packaging;
 mod reasons;
 mod serve;
 mod start;
