@@ -16,8 +16,21 @@ cargo xtask test-online
 Needs npm, tar and an npm registry, and fails without. Fetches @octokit/webhooks-examples into a temporary directory
 (nothing is installed and nothing of it is kept), starts the server on a free port with a SQLite file, and publishes
 every example payload through POST /ingest/{id} signed as GitHub signs. Each must arrive at its target byte for byte
-and signed as Standard Webhooks asks.
+and signed as Standard Webhooks asks. compose.yaml is held against the schema of Compose files and linted by dclint.
 ";
+
+/// Schema and lints of Compose files, for machines without docker. One image for several services, which it warns of,
+/// is meant.
+const LINT: [&str; 8] = [
+    "exec",
+    "--yes",
+    "--package=dclint@3.1.0",
+    "--",
+    "dclint",
+    "compose.yaml",
+    "--quiet",
+    "--disable-rule=no-build-and-image",
+];
 
 /// Exact, so that a run can be repeated.
 const PACKAGE: &str = "@octokit/webhooks-examples@7.6.1";
@@ -29,6 +42,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
             return Err(Failure::new(format!("the workspace has no package `{needed}` to test with")));
         }
     }
+    Step::new(workspace, "npm").args(LINT).run()?;
     let binaries = workspace.target_directory()?.join("debug");
     let scratch = Scratch::new()?;
     let examples = fetch(workspace, scratch.path())?;

@@ -1,5 +1,6 @@
-//! The command line: which words there are. What their values mean is decided in [`config`](crate::config),
-//! where the values of the environment come in too, so that a value is judged alike wherever it was written.
+//! The command line: which words there are. Flags, with their help, are made from the table of settings; what their
+//! values mean is decided in [`config`](crate::config), where the values of other sources come in too, so that a
+//! value is judged alike wherever it was written.
 //!
 //! Every mistake is one line on stderr and exit code 2; clap's own are brought into that form here.
 
@@ -7,205 +8,91 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::config::{DemoConfig, ListenConfig, MigrateConfig, ServeConfig, environment};
+use crate::config::settings::{DEMO, HEALTHCHECK, MIGRATION, RECEIVER, SERVE};
+use crate::config::spec::{Shape, Spec};
+use crate::config::{
+    ConfigError, DemoConfig, Flags, HealthcheckConfig, ListenConfig, MigrateConfig, ServeConfig, Sources,
+    page, show,
+};
 use crate::report::Failure;
-use crate::{demo, listen, migrate, serve};
+use crate::{demo, healthcheck, listen, migrate, serve, version};
 
-/// Reliable webhook delivery: takes events over HTTP and delivers them to subscriptions, signed, with retries.
-#[derive(Debug, Parser)]
-#[command(
-    name = "webhook-server",
-    version,
-    args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true,
-    after_help = "Without a command it serves. Flags win over the environment."
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Words>,
-    #[command(flatten)]
-    serve: ServeFlags,
+/// A command, what it does, and its flags.
+struct Word {
+    name: &'static str,
+    about: &'static str,
+    flags: &'static [&'static Spec],
+    read: fn(Flags) -> Result<Command, ConfigError>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Words {
-    /// Run the service: API and workers in one process (the default)
-    Serve(Box<ServeFlags>),
-    /// Run the service with sample events and receivers that misbehave, to look at
-    Demo(DemoFlags),
-    /// Bring the database's schema up to date, and end
-    Migrate(MigrateFlags),
-    /// Run a receiver that verifies signatures and prints what it gets
-    Listen(ListenFlags),
-    /// Print the OpenAPI document of the API
-    Openapi,
-}
+static WORDS: &[Word] = &[
+    Word {
+        name: "serve",
+        about: "Run the service: API and workers in one process (the default)",
+        flags: SERVE,
+        read: |flags| {
+            let config = ServeConfig::read(&Sources::of_process(flags)?)?;
+            Ok(Command::Serve(Box::new(config)))
+        },
+    },
+    Word {
+        name: "demo",
+        about: "Run the service with sample events and receivers that misbehave, to look at",
+        flags: DEMO,
+        read: |flags| Ok(Command::Demo(DemoConfig::read(&Sources::of_flags(flags))?)),
+    },
+    Word {
+        name: "listen",
+        about: "Run a receiver that verifies signatures and prints what it gets",
+        flags: RECEIVER,
+        read: |flags| Ok(Command::Listen(ListenConfig::read(&Sources::of_flags(flags))?)),
+    },
+    Word {
+        name: "migrate",
+        about: "Bring the database's schema up to date, and end",
+        flags: MIGRATION,
+        read: |flags| {
+            let config = MigrateConfig::read(&Sources::of_process(flags)?)?;
+            Ok(Command::Migrate(Box::new(config)))
+        },
+    },
+    Word {
+        name: "check-config",
+        about: "Print what is in force and where each value came from, without secrets",
+        flags: SERVE,
+        read: |flags| {
+            let sources = Sources::of_process(flags)?;
+            ServeConfig::read(&sources)?;
+            Ok(Command::Print(show::in_force(&sources)?))
+        },
+    },
+    Word {
+        name: "healthcheck",
+        about: "Ask the running server whether it is there: exit code 0 or 1",
+        flags: HEALTHCHECK,
+        read: |flags| {
+            let config = HealthcheckConfig::read(&Sources::of_process(flags)?)?;
+            Ok(Command::Healthcheck(config))
+        },
+    },
+    Word {
+        name: "openapi",
+        about: "Print the OpenAPI document of the API",
+        flags: &[],
+        read: |_| Ok(Command::Print(format!("{:#}\n", webhook_http_axum::openapi(crate::http::API)))),
+    },
+    Word {
+        name: PAGE,
+        about: "Print docs/configuration.md",
+        flags: &[],
+        read: |_| Ok(Command::Print(page::page())),
+    },
+];
 
-/// The values of `serve`, as they were written.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ServeFlags {
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        help = "Where the API listens; without API keys loopback only [env: WEBHOOK_LISTEN] [default: 127.0.0.1:8080]"
-    )]
-    pub(crate) listen: Option<String>,
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "sqlite://PATH, postgres://USER:PASSWORD@HOST/DATABASE or memory: (gone when the process ends) [env: DATABASE_URL] [default: sqlite://webhooks.db]"
-    )]
-    pub(crate) database_url: Option<String>,
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "Redis as the queue of a PostgreSQL database: redis://, rediss://, redis-cluster:// or redis-sentinel://; without it the database is the queue [env: REDIS_URL]"
-    )]
-    pub(crate) redis_url: Option<String>,
-    #[arg(
-        long,
-        value_name = "ROLE",
-        help = "all, api (takes events and delivers none) or worker (delivers, and answers probes alone); on PostgreSQL several of each can share a database [env: WEBHOOK_ROLE] [default: all]"
-    )]
-    pub(crate) role: Option<String>,
-    #[arg(
-        long,
-        value_name = "KEY",
-        help = "A bearer key of 16 characters or more: KEY for an admin, TENANT:KEY for one tenant; repeatable. Other users of this machine can read arguments, not --api-key-file [env: WEBHOOK_API_KEYS, comma separated]"
-    )]
-    pub(crate) api_key: Vec<String>,
-    #[arg(long, value_name = "PATH", help = "A file with such keys, one a line")]
-    pub(crate) api_key_file: Option<String>,
-    #[arg(
-        long,
-        value_name = "CIDR",
-        help = "A range of addresses let through the private-network guard, such as 10.0.0.0/8; repeatable [env: WEBHOOK_ALLOW_CIDRS, comma separated]"
-    )]
-    pub(crate) allow_cidr: Vec<String>,
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help = "Refuse http:// targets [env: WEBHOOK_HTTPS_ONLY] [default: false]")]
-    pub(crate) https_only: Option<String>,
-    #[arg(
-        long,
-        value_name = "N",
-        help = "Attempts in flight in this process [env: WEBHOOK_CONCURRENCY] [default: 512]"
-    )]
-    pub(crate) concurrency: Option<String>,
-    #[arg(
-        long,
-        value_name = "N",
-        help = "Attempts in flight per subscription that sets no limit of its own [env: WEBHOOK_MAX_IN_FLIGHT] [default: 64]"
-    )]
-    pub(crate) max_in_flight: Option<String>,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "Deadline of one attempt, from dialling to the end of the answer [env: WEBHOOK_TIMEOUT] [default: 15s]"
-    )]
-    pub(crate) timeout: Option<String>,
-    #[arg(
-        long,
-        value_name = "POLICY",
-        help = "standard, schedule:10s,30s,1m or exponential:10s,x2,max=1h,attempts=7,jitter=0.2 [env: WEBHOOK_RETRY] [default: standard]"
-    )]
-    pub(crate) retry: Option<String>,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "How long a crashed worker's deliveries wait [env: WEBHOOK_LEASE] [default: 30s]"
-    )]
-    pub(crate) lease: Option<String>,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "Finished events are deleted after this; 0 keeps them [env: WEBHOOK_RETENTION] [default: 72h]"
-    )]
-    pub(crate) retention: Option<String>,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "What is unfinished for longer is exhausted as expired; 0 never [env: WEBHOOK_MAX_AGE] [default: 30d]"
-    )]
-    pub(crate) max_age: Option<String>,
-    #[arg(
-        long,
-        value_name = "SIZE",
-        help = "Largest payload of an event [env: WEBHOOK_MAX_PAYLOAD] [default: 1MiB]"
-    )]
-    pub(crate) max_payload: Option<String>,
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help = "Bring the schema up to date at start; when off and behind, refuse to start [env: WEBHOOK_MIGRATE] [default: true]")]
-    pub(crate) migrate: Option<String>,
-    #[arg(long, value_name = "FORMAT", help = "pretty or json [env: WEBHOOK_LOG_FORMAT] [default: pretty]")]
-    pub(crate) log_format: Option<String>,
-    #[arg(
-        long,
-        value_name = "FILTER",
-        help = "A level, or levels by target such as info,webhook_core=debug [env: WEBHOOK_LOG] [default: info]"
-    )]
-    pub(crate) log: Option<String>,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        help = "On SIGTERM and SIGINT, time to finish what is in flight [env: WEBHOOK_SHUTDOWN_GRACE] [default: 30s]"
-    )]
-    pub(crate) shutdown_grace: Option<String>,
-}
-
-/// The values of `migrate`, as they were written.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct MigrateFlags {
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE [env: DATABASE_URL] [default: sqlite://webhooks.db]"
-    )]
-    pub(crate) database_url: Option<String>,
-    #[arg(
-        long,
-        value_name = "KIND",
-        help = "database or redis: move all jobs to that kind of queue, every node stopped"
-    )]
-    pub(crate) queue: Option<String>,
-    #[arg(long, value_name = "FORMAT", help = "pretty or json [env: WEBHOOK_LOG_FORMAT] [default: pretty]")]
-    pub(crate) log_format: Option<String>,
-    #[arg(
-        long,
-        value_name = "FILTER",
-        help = "A level, or levels by target [env: WEBHOOK_LOG] [default: info]"
-    )]
-    pub(crate) log: Option<String>,
-}
-
-/// The values of `demo`, as they were written.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct DemoFlags {
-    #[arg(long, value_name = "N", help = "Stop after so many seconds; without it, at Ctrl-C")]
-    pub(crate) seconds: Option<String>,
-}
-
-/// The values of `listen`, as they were written.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ListenFlags {
-    #[arg(long, value_name = "PORT", help = "Port on 127.0.0.1; 0 takes a free one [default: 9000]")]
-    pub(crate) port: Option<String>,
-    #[arg(
-        long,
-        value_name = "SECRET",
-        help = "The subscription's signing secret; what it did not sign is answered 401. Without it nothing is verified"
-    )]
-    pub(crate) secret: Option<String>,
-    #[arg(long, value_name = "STATUS", help = "Status of the answers [default: 200]")]
-    pub(crate) status: Option<String>,
-    #[arg(
-        long,
-        value_name = "N",
-        help = "Answer 500 to the first N requests, all paths and events counted together [default: 0]"
-    )]
-    pub(crate) fail_first: Option<String>,
-    #[arg(long, value_name = "MS", help = "Wait so long before each answer [default: 0]")]
-    pub(crate) delay_ms: Option<String>,
-}
+/// For whoever works on the server, and left out of the help.
+const PAGE: &str = "configuration";
 
 /// What to do, with its values checked.
 #[derive(Debug)]
@@ -214,7 +101,8 @@ pub(crate) enum Command {
     Migrate(Box<MigrateConfig>),
     Demo(DemoConfig),
     Listen(ListenConfig),
-    Openapi,
+    Healthcheck(HealthcheckConfig),
+    Print(String),
 }
 
 impl Command {
@@ -224,8 +112,9 @@ impl Command {
             Self::Migrate(config) => migrate::run(*config),
             Self::Demo(config) => demo::run(config),
             Self::Listen(config) => listen::run(config),
-            Self::Openapi => {
-                print(&format!("{:#}\n", webhook_http_axum::openapi(crate::http::API)));
+            Self::Healthcheck(config) => healthcheck::run(config),
+            Self::Print(text) => {
+                print(&text);
                 Ok(())
             }
         }
@@ -258,24 +147,69 @@ fn print(text: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
-/// Reads the command line, and the environment for what it leaves out.
+/// Reads the command line, and the process's surroundings for what it leaves out.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Command, Stop> {
-    let cli = Cli::try_parse_from(words).map_err(|error| match error.kind() {
+    let matches = definition().try_get_matches_from(words).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Shown(error.render().to_string()),
         _ => Stop::Failed(Failure::Usage(one_line(&error.render().to_string()))),
     })?;
-    let command = match cli.command.unwrap_or(Words::Serve(Box::new(cli.serve))) {
-        Words::Serve(flags) => {
-            ServeConfig::read(&flags, &environment).map(|config| Command::Serve(Box::new(config)))
-        }
-        Words::Migrate(flags) => {
-            MigrateConfig::read(&flags, &environment).map(|config| Command::Migrate(Box::new(config)))
-        }
-        Words::Demo(flags) => DemoConfig::read(&flags).map(Command::Demo),
-        Words::Listen(flags) => ListenConfig::read(&flags).map(Command::Listen),
-        Words::Openapi => Ok(Command::Openapi),
+    let (name, matches) = matches.subcommand().unwrap_or((WORDS[0].name, &matches));
+    // Clap lets no other word pass.
+    let word = WORDS.iter().find(|word| word.name == name).unwrap_or(&WORDS[0]);
+    (word.read)(given(word.flags, matches)).map_err(|error| Stop::Failed(Failure::Usage(error.to_string())))
+}
+
+fn definition() -> clap::Command {
+    let root = clap::Command::new("webhook-server")
+        .about("Reliable webhook delivery: takes events over HTTP and delivers them to subscriptions, signed, with retries.")
+        .version(version::LONG)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .after_help("Without a command it serves. Flags win over the environment, that over .env, and that over --config.")
+        .args(WORDS[0].flags.iter().map(|spec| argument(spec)));
+    WORDS.iter().fold(root, |root, word| {
+        let command = clap::Command::new(word.name).about(word.about).hide(word.name == PAGE);
+        root.subcommand(command.args(word.flags.iter().map(|spec| argument(spec))))
+    })
+}
+
+fn argument(spec: &'static Spec) -> Arg {
+    let argument = Arg::new(spec.name)
+        .long(spec.name)
+        .value_name(spec.value)
+        .help(help(spec))
+        // Known, so that its refusal can say why.
+        .hide(spec.unbuilt.is_some());
+    match spec.shape {
+        Shape::One => argument.action(ArgAction::Set),
+        Shape::Switch => argument.action(ArgAction::Set).num_args(0..=1).default_missing_value("true"),
+        Shape::List => argument.action(ArgAction::Append),
+    }
+}
+
+fn help(spec: &Spec) -> String {
+    let mut help = spec.about.to_owned();
+    let is_list = spec.shape == Shape::List;
+    if is_list {
+        help.push_str("; repeatable");
+    }
+    if let Some(name) = spec.variable {
+        let many = if is_list { ", comma separated" } else { "" };
+        help.push_str(&format!(" [env: {name}{many}]"));
+    }
+    if let Some(default) = spec.default {
+        help.push_str(&format!(" [default: {default}]"));
+    }
+    help
+}
+
+/// What the command line says of these settings.
+fn given(flags: &[&'static Spec], matches: &ArgMatches) -> Flags {
+    let texts = |spec: &&'static Spec| {
+        let texts: Vec<String> = matches.get_many(spec.name)?.cloned().collect();
+        Some((spec.name, texts))
     };
-    command.map_err(|error| Stop::Failed(Failure::Usage(error.to_string())))
+    flags.iter().filter_map(texts).collect()
 }
 
 /// Clap explains over several paragraphs: the first says what is wrong, a tip may say what was meant.
@@ -298,12 +232,12 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
     fn an_unknown_flag_is_one_line_with_a_tip() {
-        let error = Cli::try_parse_from(["webhook-server", "--time-out", "3s"]).unwrap_err();
+        let error = definition().try_get_matches_from(["webhook-server", "--time-out", "3s"]).unwrap_err();
         let line = one_line(&error.render().to_string());
         assert_eq!(
             line,
@@ -314,8 +248,10 @@ mod tests {
     #[test]
     fn a_switch_takes_a_value_in_both_spellings_or_none() {
         let flag = |words: &[&str]| {
-            Cli::try_parse_from([&["webhook-server"], words].concat()).unwrap().serve.https_only
+            let matches = definition().try_get_matches_from([&["webhook-server"], words].concat()).unwrap();
+            given(SERVE, &matches).remove("https-only").map(|texts| texts.concat())
         };
+        assert_eq!(flag(&[]), None);
         assert_eq!(flag(&["--https-only"]).as_deref(), Some("true"));
         assert_eq!(flag(&["--https-only=false"]).as_deref(), Some("false"));
         assert_eq!(flag(&["--https-only", "false"]).as_deref(), Some("false"));

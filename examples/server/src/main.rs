@@ -1,4 +1,4 @@
-//! The bundled webhook server: `webhook-server [serve | migrate | demo | listen | openapi]`.
+//! The bundled webhook server: `webhook-server [serve | migrate | demo | listen | check-config | healthcheck | openapi]`.
 //!
 //! Everything that decides is in the libraries; this binary reads its configuration ([`config`]), opens what it
 //! names ([`backend`]), and runs it until it is told to stop ([`serve`]). Exit codes: 0 after a clean stop, 1 when
@@ -11,6 +11,7 @@ mod backend;
 mod cli;
 mod config;
 mod demo;
+mod healthcheck;
 mod http;
 mod listen;
 mod logging;
@@ -20,6 +21,7 @@ mod serve;
 mod service;
 mod signals;
 mod terminal;
+mod version;
 
 use std::process::ExitCode;
 

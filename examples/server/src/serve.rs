@@ -4,13 +4,11 @@ use serde_json::json;
 use webhook_core::time::{Clock as _, SystemClock};
 
 use crate::config::{LogFormat, Role, ServeConfig};
-use crate::logging;
 use crate::report::Failure;
 use crate::service::{Service, block_on};
 use crate::signals::{Signals, stop_requested};
 use crate::terminal::{Screen, escaped};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::{logging, version};
 
 /// Serves until SIGINT or SIGTERM.
 ///
@@ -49,7 +47,7 @@ fn announce(config: &ServeConfig, service: &Service) {
                 Role::Api => format!("role: api, API: {url}/api/v1"),
                 Role::Worker => "role: worker".to_owned(),
             };
-            format!("webhook-server {VERSION} listening on {url} ({serves}, database: {database})")
+            format!("webhook-server {} listening on {url} ({serves}, database: {database})", version::LONG)
         }
         LogFormat::Json => json!({
             "timestamp": SystemClock.now(),
@@ -58,7 +56,8 @@ fn announce(config: &ServeConfig, service: &Service) {
             "url": url,
             "role": config.role.name(),
             "database": database,
-            "version": VERSION,
+            "version": version::PACKAGE,
+            "build": version::LONG,
         })
         .to_string(),
     };

@@ -153,8 +153,10 @@ impl Change {
 fn representation(stored: &Subscription) -> Result<Map<String, Value>, Problem> {
     match serde_json::to_value(SubscriptionJson::of(stored)) {
         Ok(Value::Object(map)) => Ok(map),
+        // Without what was written, which holds the values of headers.
         other => {
-            tracing::error!(?other, "a subscription could not be written as a JSON object");
+            let error = other.err().map(|error| error.to_string());
+            tracing::error!(error, "a subscription could not be written as a JSON object");
             Err(Problem::internal())
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Every check runs, whatever the ones before it found, so that one run tells all. A check returns what it looked at
 //! (a count, so that a check which looks at nothing shows) and what is wrong, each finding with the file and line.
-//! A check that cannot run here is printed as skipped with its reason; only the two that need
-//! cargo-deny may be.
+//! A check that cannot run here is printed as skipped with its reason; only those that need cargo-deny, systemd or
+//! docker may be.
 //!
 //! | module | rule |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | [`cited_tests`] | the pages of guarantees and features name tests that exist |
 //! | [`sources`] | length of files, unfinished code, sleeps in tests, paths of one machine |
 //! | [`links`] | Markdown links lead somewhere |
+//! | [`packaging`] | the systemd unit and compose.yaml are what their own tools accept |
 //! | [`gate`] | `.ci/run` runs the README's test command |
 //! | [`scan`] | Rust text without its strings and comments; no rule of its own |
 
@@ -22,6 +23,7 @@ mod gate;
 mod law;
 mod layers;
 mod links;
+mod packaging;
 mod promises;
 mod scan;
 mod sources;
@@ -48,6 +50,8 @@ Checks the tree and changes nothing. Every check runs, and the findings are list
   paths                     no path of one machine
   links                     Markdown links to files and headings of the repository exist
   gate                      .ci/run runs the README's test command
+  unit                      systemd-analyze accepts the unit, and its exposure is low, where systemd is installed
+  compose                   docker compose accepts compose.yaml, where it is installed (no engine is needed)
   deny, advisories          cargo deny check, when cargo-deny is installed and its database can be fetched
 ";
 
@@ -76,7 +80,7 @@ impl Outcome {
 
 type Check = fn(&Workspace) -> Result<Outcome, Failure>;
 
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 15] = [
     ("sources", sources::check),
     ("paths", sources::check_paths),
     ("layers", layers::check),
@@ -84,6 +88,8 @@ const CHECKS: [(&str, Check); 13] = [
     ("cited tests", cited_tests::check),
     ("links", links::check),
     ("gate", gate::check),
+    ("unit", packaging::unit),
+    ("compose", packaging::compose),
     ("dependencies", law::check),
     ("format", tools::format),
     ("clippy", tools::clippy),

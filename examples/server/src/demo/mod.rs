@@ -24,13 +24,12 @@ use webhook_core::{SubscriptionDraft, Webhooks};
 use self::account::Account;
 use self::receivers::Receiver;
 use self::samples::Samples;
-use crate::cli::ServeFlags;
-use crate::config::{DemoConfig, LogFormat, ServeConfig};
-use crate::logging;
+use crate::config::{DemoConfig, Flags, LogFormat, ServeConfig, Sources};
 use crate::report::Failure;
 use crate::service::{Service, block_on};
 use crate::signals::{Signals, stop_requested};
 use crate::terminal::{Colour, Screen};
+use crate::{logging, version};
 
 /// The port that a server without settings listens on; when it is taken, any other.
 const PORT: u16 = 8080;
@@ -58,15 +57,16 @@ async fn demo(config: DemoConfig) -> Result<(), Failure> {
         .prefix("webhook-demo-")
         .tempdir()
         .map_err(|error| Failure::Start(format!("cannot make a temporary directory: {error}")))?;
-    let settings = ServeFlags {
-        database_url: Some(format!("sqlite://{}", directory.path().join("demo.db").display())),
-        allow_cidr: vec!["127.0.0.1/32".to_owned()],
-        retry: Some("schedule:1s,2s,4s,8s".to_owned()),
-        timeout: Some("2s".to_owned()),
-        log: Some("warn".to_owned()),
-        ..ServeFlags::default()
-    };
-    let settings = ServeConfig::read(&settings, &|_| None).map_err(Failure::start)?;
+    let database = format!("sqlite://{}", directory.path().join("demo.db").display());
+    let settings = [
+        ("database-url", database.as_str()),
+        ("allow-cidr", "127.0.0.1/32"),
+        ("retry", "schedule:1s,2s,4s,8s"),
+        ("timeout", "2s"),
+        ("log", "warn"),
+    ];
+    let settings: Flags = settings.into_iter().map(|(name, text)| (name, vec![text.to_owned()])).collect();
+    let settings = ServeConfig::read(&Sources::of_flags(settings)).map_err(Failure::start)?;
     logging::init(LogFormat::Pretty, settings.log.clone());
 
     let service = Service::start_on(free_port().await?, &settings).await?;
@@ -134,7 +134,7 @@ async fn subscribe(
 
 fn introduce(screen: Screen, service: &Service, receivers: &[Receiver]) -> std::io::Result<()> {
     let api = format!("http://{}/api/v1", service.address);
-    let title = format!("webhook-server {} demo", env!("CARGO_PKG_VERSION"));
+    let title = format!("webhook-server {} demo", version::LONG);
     screen.line(screen.paint(Colour::Bold, title))?;
     screen.line(format_args!("  API on {api} (its database is deleted when the demo ends)"))?;
     screen.line(

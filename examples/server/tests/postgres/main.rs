@@ -11,6 +11,7 @@
     reason = "tests, whose helpers clippy does not know as such"
 )]
 
+mod logs;
 mod migrate;
 mod nodes;
 mod outage;

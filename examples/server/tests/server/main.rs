@@ -7,13 +7,17 @@
     reason = "tests, whose helpers clippy does not know as such"
 )]
 
+mod config;
 mod crash;
 mod demo;
 mod disk;
 mod flags;
+mod healthcheck;
 mod isolation;
 mod listen;
+mod logs;
 mod memory;
+mod packaging;
 mod reasons;
 mod serve;
 mod start;
