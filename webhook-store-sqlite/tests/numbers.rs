@@ -85,7 +85,7 @@ async fn expiry_reads_no_more_than_it_ends() {
         (
             "SELECT d.* FROM webhooks_deliveries d WHERE d.finished_at IS NULL AND d.subscription = x'00'
              AND d.give_up_at <= 1 ORDER BY d.give_up_at, d.id LIMIT 1",
-            "webhooks_deliveries_give_up",
+            "webhooks_deliveries_open",
         ),
         (
             "SELECT d.* FROM webhooks_deliveries d WHERE d.finished_at IS NULL AND d.chain_start < 1

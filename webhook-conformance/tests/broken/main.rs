@@ -9,6 +9,7 @@ mod bent;
 mod deliver;
 mod queue;
 mod retry;
+mod statistics;
 mod store;
 mod whole;
 

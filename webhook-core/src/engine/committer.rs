@@ -212,6 +212,7 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
         tries += 1;
         match inner.store.insert(&inserts, hand_off).await {
             Ok(mut outcomes) => {
+                count(inner, submissions, &outcomes);
                 if let (Some(worker), Some(reservation)) = (&worker, reservation) {
                     worker.start_reserved(inner, &reservation, handed_off(submissions, &mut outcomes));
                 } else if !inner.own_queue {
@@ -227,6 +228,17 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
                     return Err(error);
                 }
             }
+        }
+    }
+}
+
+/// For the statistics: events that are stored now and were not before.
+fn count(inner: &Arc<Inner>, submissions: &[Submission], outcomes: &[Inserted]) {
+    for (submission, outcome) in submissions.iter().zip(outcomes) {
+        if let Inserted::Stored { .. } = outcome {
+            let Insert { event, deliveries, .. } = &submission.insert;
+            let subscriptions = deliveries.iter().map(|delivery| delivery.subscription_id);
+            inner.tally().count(&event.tenant, subscriptions, |counts| counts.events += 1);
         }
     }
 }
