@@ -276,10 +276,14 @@ CREATE INDEX webhooks_rollups_subscription ON webhooks_rollups (subscription, st
 -- compact; the worst of all
 CREATE INDEX webhooks_rollups_start ON webhooks_rollups (span, start);
 
+-- The last column of both is the same in all of their entries: with it, counting looks at the index alone.
 -- expire by lane, in the order of the first three; and what is unfinished of a subscription, counted by status
-CREATE INDEX webhooks_deliveries_open ON webhooks_deliveries (subscription, give_up_at, id, status)
+CREATE INDEX webhooks_deliveries_open ON webhooks_deliveries (subscription, give_up_at, id, status, finished_at)
     WHERE finished_at IS NULL;
 DROP INDEX webhooks_deliveries_give_up;
+-- claim; and what is due of a subscription, counted
+DROP INDEX webhooks_jobs_due;
+CREATE INDEX webhooks_jobs_due ON webhooks_jobs (lane, due, leased) WHERE leased = 0;
 ";
 
 /// Brings the file's schema to this version.
