@@ -208,6 +208,18 @@ macro_rules! store_tests {
                 the_oldest_replay_is_worked_off_first
                 a_finished_replay_leaves_after_the_retention
             }
+            statistics {
+                roll_ups_of_a_scope_add_up
+                a_roll_up_that_is_inserted_again_adds_nothing
+                a_window_leaves_out_what_is_older
+                merging_roll_ups_changes_no_sum
+                roll_ups_are_forgotten_after_a_month
+                the_worst_subscriptions_come_first
+                what_is_unfinished_is_counted
+                what_a_person_asked_for_is_due
+                held_subscriptions_are_told_apart
+                counting_what_is_unfinished_stops_at_its_bound
+            }
             subscriptions {
                 a_created_subscription_is_there
                 creating_again_returns_what_is_stored
@@ -439,6 +451,7 @@ mod tests {
             include_str!("store/races.rs"),
             include_str!("store/record.rs"),
             include_str!("store/replay.rs"),
+            include_str!("store/statistics.rs"),
             include_str!("store/subscriptions.rs"),
             include_str!("store/sweeps.rs"),
         ];

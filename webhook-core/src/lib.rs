@@ -76,6 +76,7 @@ pub mod queue;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod stats;
 pub mod store;
 pub mod target;
 #[cfg(any(test, feature = "testing"))]

@@ -4,8 +4,7 @@
 //! Rules that hold for all of them:
 //!
 //! - Rows come in and go out by arrays, one statement for a batch.
-//! - The present is taken once, in `n`: a bare call of the volatile `clock()` would be called for each row and
-//!   never be a condition of an index.
+//! - The present is taken once, in `n`: a bare volatile `clock()` is called for each row and fits no index.
 //! - Rows that others may hold are locked in the order of ids: the caller sorts the arrays, and plans are
 //!   pinned to walk them in order.
 
@@ -386,24 +385,24 @@ pub(crate) const ADD: &str = "
 
 pub(crate) const EXPIRABLE_OF_LANE: &str = concat!(
     "WITH n AS MATERIALIZED (SELECT clock() AS now)
-    SELECT d.id, ",
+    SELECT d.id, d.subscription, s.tenant, ",
     state!(),
-    " FROM open o JOIN deliveries d ON d.id = o.id
+    " FROM open o JOIN deliveries d ON d.id = o.id JOIN subscriptions s ON s.id = d.subscription
     WHERE o.subscription = $1 AND o.give_up_at <= (SELECT now FROM n) AND d.finished_at IS NULL
     ORDER BY o.give_up_at LIMIT $2"
 );
 
 pub(crate) const EXPIRABLE_BY_AGE: &str = concat!(
     "WITH n AS MATERIALIZED (SELECT clock() AS now)
-    SELECT d.id, ",
+    SELECT d.id, d.subscription, s.tenant, ",
     state!(),
-    " FROM open o JOIN deliveries d ON d.id = o.id
+    " FROM open o JOIN deliveries d ON d.id = o.id JOIN subscriptions s ON s.id = d.subscription
     WHERE o.chain_start < (SELECT now - $1::bigint * interval '1 microsecond' FROM n) AND d.finished_at IS NULL
     ORDER BY o.chain_start LIMIT $2"
 );
 
 pub(crate) const DRAINING: &str =
-    "SELECT id FROM subscriptions WHERE draining AND id > $1 ORDER BY id LIMIT 1";
+    "SELECT id, tenant FROM subscriptions WHERE draining AND id > $1 ORDER BY id LIMIT 1";
 
 /// What is open of a subscription: unfinished, or with a forced attempt.
 pub(crate) const UNFINISHED: &str = "SELECT id FROM open WHERE subscription = $1 LIMIT $2";
@@ -595,5 +594,6 @@ pub(crate) const REPLAY_MOVE: &str = "
 
 pub(crate) const REPLAY_DONE: &str = "UPDATE replays SET done = done + $2 WHERE id = $1";
 
+pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use webhook_core::lifecycle::{Input, step};
 use webhook_core::model::{DeliveryStatus, Event, StatusReason, Subscription, Tenant};
 use webhook_core::queue::JobQueue as _;
 use webhook_core::store::{
-    Changed, DeliveryFilter, DeliveryStore as _, Expire, History as _, Inserted, Load, NewReplay,
+    Changed, DeliveryFilter, DeliveryStore as _, Ended, Expire, History as _, Inserted, Load, NewReplay,
     PageRequest, Record, RecordLease, ReplayRecorded, ReplayStore as _, SubscriptionStore as _,
 };
 use webhook_store_postgres::PgStore;
@@ -151,7 +151,7 @@ async fn nothing_is_torn_when_everything_happens_at_once() {
     }));
     try_join_all(tasks).await.unwrap();
 
-    while stores[0].cancel_deleted(100).await.unwrap() > 0 {}
+    while Ended::total(&stores[0].cancel_deleted(100).await.unwrap()) > 0 {}
     // Wakes that were left are folded in.
     stores[0].claim(&claim(0)).await.unwrap();
     check(&case).await;
@@ -175,7 +175,7 @@ async fn a_publish_beside_a_deletion_leaves_nothing_unfinished() {
         };
         let deleting = async {
             other.delete(&Tenant::default(), doomed.id, None).await.unwrap();
-            while other.cancel_deleted(100).await.unwrap() > 0 {}
+            while Ended::total(&other.cancel_deleted(100).await.unwrap()) > 0 {}
         };
         futures::future::join(publishing, deleting).await;
         check(&case).await;
@@ -305,7 +305,7 @@ async fn a_forced_attempt_of_a_deleted_subscription_is_taken_back() {
     assert!(desk.record(&ids, &success()).await.iter().all(is_applied));
     let loaded = desk.load(&ids).await.remove(0);
     desk.store.delete(&Tenant::default(), desk.subscription.id, None).await.unwrap();
-    while desk.store.cancel_deleted(100).await.unwrap() > 0 {}
+    while Ended::total(&desk.store.cancel_deleted(100).await.unwrap()) > 0 {}
 
     let step = step(&loaded.state, &Input::Retry { force: true }, &policy(), 0.5).unwrap();
     assert!(step.state.request.is_some());

@@ -18,7 +18,7 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 use crate::error::{BACKEND, Fault};
 
 /// One script a version, the first being version 1. A released one never changes.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE webhooks_meta (
@@ -247,6 +247,43 @@ ALTER TABLE webhooks_replays ADD COLUMN finished_at INTEGER;
 UPDATE webhooks_replays SET finished_at = started_at WHERE finished = 1;
 -- prune
 CREATE INDEX webhooks_replays_finished ON webhooks_replays (finished_at) WHERE finished = 1;
+";
+
+const V3: &str = "
+-- Statistics. Inserted once and never changed: docs/decisions/statistics.md.
+CREATE TABLE webhooks_rollups (
+    id BLOB PRIMARY KEY,
+    tenant TEXT NOT NULL, -- '' in those of everybody
+    subscription BLOB, -- NULL in those of a tenant, and of everybody
+    span INTEGER NOT NULL, -- 0: part of a minute, 1: minute, 2: hour
+    start INTEGER NOT NULL, -- of the minute or the hour
+    events INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    exhausted INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    attempts_succeeded INTEGER NOT NULL,
+    attempts_failed INTEGER NOT NULL,
+    attempts_unknown INTEGER NOT NULL,
+    latency BLOB NOT NULL -- a histogram
+) STRICT, WITHOUT ROWID;
+-- totals of a tenant, and of everybody
+CREATE INDEX webhooks_rollups_tenant ON webhooks_rollups (tenant, start) WHERE subscription IS NULL;
+-- the worst of a tenant
+CREATE INDEX webhooks_rollups_worst ON webhooks_rollups (tenant, start) WHERE subscription IS NOT NULL;
+-- totals of a subscription
+CREATE INDEX webhooks_rollups_subscription ON webhooks_rollups (subscription, start)
+    WHERE subscription IS NOT NULL;
+-- compact; the worst of all
+CREATE INDEX webhooks_rollups_start ON webhooks_rollups (span, start);
+
+-- The last column of both is the same in all of their entries: with it, counting looks at the index alone.
+-- expire by lane, in the order of the first three; and what is unfinished of a subscription, counted by status
+CREATE INDEX webhooks_deliveries_open ON webhooks_deliveries (subscription, give_up_at, id, status, finished_at)
+    WHERE finished_at IS NULL;
+DROP INDEX webhooks_deliveries_give_up;
+-- claim; and what is due of a subscription, counted
+DROP INDEX webhooks_jobs_due;
+CREATE INDEX webhooks_jobs_due ON webhooks_jobs (lane, due, leased) WHERE leased = 0;
 ";
 
 /// Brings the file's schema to this version.

@@ -103,7 +103,11 @@ async fn a_file_of_version_1_is_brought_up_to_date_with_what_is_in_it() {
     for back in [
         "DROP INDEX webhooks_replays_finished",
         "ALTER TABLE webhooks_replays DROP COLUMN finished_at",
-        "DELETE FROM webhooks_migrations WHERE version = 2",
+        "DROP TABLE webhooks_rollups",
+        "DROP INDEX webhooks_deliveries_open",
+        "CREATE INDEX webhooks_deliveries_give_up ON webhooks_deliveries (subscription, give_up_at)
+         WHERE finished_at IS NULL",
+        "DELETE FROM webhooks_migrations WHERE version > 1",
     ] {
         sqlx::query(back).execute(&mut conn).await.unwrap();
     }

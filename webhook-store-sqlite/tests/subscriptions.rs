@@ -160,10 +160,10 @@ async fn a_deleted_subscription_starts_nothing_and_its_deliveries_are_cancelled_
     assert_eq!(f.lane(s.id).await.hold, Some(Hold::Deleted));
     assert!(f.claim(8).await.is_empty());
     // The work survives a restart half-way.
-    assert_eq!(f.store.cancel_deleted(2).await.unwrap(), 2);
+    assert_eq!(Ended::total(&f.store.cancel_deleted(2).await.unwrap()), 2);
     let f = f.reopen().await;
-    assert_eq!(f.store.cancel_deleted(100).await.unwrap(), 1);
-    assert_eq!(f.store.cancel_deleted(100).await.unwrap(), 0);
+    assert_eq!(Ended::total(&f.store.cancel_deleted(100).await.unwrap()), 1);
+    assert_eq!(Ended::total(&f.store.cancel_deleted(100).await.unwrap()), 0);
     f.check().await;
     let filter = DeliveryFilter { subscription_id: Some(s.id), ..DeliveryFilter::default() };
     let listed = f.store.deliveries(&filter, page(10)).await.unwrap().items;
@@ -179,7 +179,7 @@ async fn a_deleted_subscription_starts_nothing_and_its_deliveries_are_cancelled_
     f.ask(listed[0].id, Input::Reopen).await;
     f.check().await;
     assert!(f.claim(8).await.iter().all(|lease| lease.lane == t.id));
-    assert_eq!(f.store.cancel_deleted(100).await.unwrap(), 1);
+    assert_eq!(Ended::total(&f.store.cancel_deleted(100).await.unwrap()), 1);
     f.check().await;
 }
 

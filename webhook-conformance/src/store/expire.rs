@@ -6,7 +6,7 @@ use std::time::Duration;
 use webhook_core::id::DeliveryId;
 use webhook_core::lifecycle::Input;
 use webhook_core::model::{DeliveryStatus, Event, Outcome, StatusReason, Subscription, SubscriptionStatus};
-use webhook_core::store::{Expire, Expired, Inserted, Record};
+use webhook_core::store::{Ended, Expire, Expired, Inserted, Record};
 
 use crate::sample::{Desk, asked, event};
 use crate::{Fixture, StoreFixture};
@@ -26,6 +26,16 @@ async fn publish<F: StoreFixture>(
     insert.deliveries[0].give_up_after = give_up_after;
     assert!(matches!(desk.insert(&insert).await, Inserted::Stored { .. }));
     insert.deliveries[0].id
+}
+
+/// How many ended.
+async fn count<F: StoreFixture>(desk: &Desk<'_, F>, which: Expire) -> u64 {
+    Ended::total(&expire(desk, which).await.ended)
+}
+
+fn of(subscription: &Subscription, count: u64) -> Vec<Ended> {
+    let (tenant, subscription_id) = (subscription.tenant.clone(), subscription.id);
+    vec![Ended { tenant, subscription_id, count }]
 }
 
 async fn expire<F: StoreFixture>(desk: &Desk<'_, F>, which: Expire) -> Expired {
@@ -53,7 +63,7 @@ pub async fn what_may_be_given_up_of_a_lane_expires<F: StoreFixture>(fixture: &F
     desk.pass(2).await;
     assert_eq!(expire(&desk, lane).await, Expired::default(), "it is too early");
     desk.pass(2).await;
-    assert_eq!(expire(&desk, lane).await, Expired { count: 2, released: vec![] });
+    assert_eq!(expire(&desk, lane).await, Expired { ended: of(&hopeless, 2), released: vec![] });
     assert_expired(&desk, untried).await;
     assert_expired(&desk, tried).await;
     assert!(desk.load(untried).await.state.revision > revision, "a committed change raises the revision");
@@ -73,10 +83,10 @@ pub async fn what_is_unfinished_for_too_long_expires<F: StoreFixture>(fixture: &
     desk.store.update(&paused, 1).await.unwrap();
     let old_age = Expire::OlderThan(units::<F>(6));
     desk.pass(3).await;
-    assert_eq!(expire(&desk, old_age).await.count, 0, "it is too early");
+    assert_eq!(count(&desk, old_age).await, 0, "it is too early");
     desk.pass(4).await;
     let young = desk.publish(&first).await;
-    assert_eq!(expire(&desk, old_age).await.count, 2);
+    assert_eq!(count(&desk, old_age).await, 2);
     for id in old {
         assert_expired(&desk, id).await;
     }
@@ -94,7 +104,7 @@ pub async fn expire_keeps_to_its_limit<F: StoreFixture>(fixture: &F) {
         desk.pass(2).await;
         let mut counts = Vec::new();
         for _ in 0..4 {
-            counts.push(desk.store.expire(which, 2).await.unwrap().count);
+            counts.push(Ended::total(&desk.store.expire(which, 2).await.unwrap().ended));
         }
         assert_eq!(counts, [2, 2, 1, 0], "{which:?}");
     }
@@ -113,8 +123,8 @@ pub async fn what_has_ended_does_not_expire<F: StoreFixture>(fixture: &F) {
     desk.succeed(ids[2]).await;
     desk.ask(ids[2], &Input::Retry { force: true }).await;
     desk.pass(2).await;
-    assert_eq!(expire(&desk, Expire::Lane(subscription.id)).await.count, 0);
-    assert_eq!(expire(&desk, Expire::OlderThan(units::<F>(1))).await.count, 0);
+    assert_eq!(count(&desk, Expire::Lane(subscription.id)).await, 0);
+    assert_eq!(count(&desk, Expire::OlderThan(units::<F>(1))).await, 0);
     assert_eq!(desk.delivery(ids[1]).await.state.reason, Some(StatusReason::CancelledByUser));
 }
 
@@ -127,12 +137,12 @@ pub async fn a_chain_starts_when_its_event_is_to_be_delivered<F: StoreFixture>(f
     let one = publish(&desk, scheduled(), &subscription, units::<F>(2)).await;
     let two = publish(&desk, scheduled(), &subscription, units::<F>(3600)).await;
     desk.pass(4).await;
-    assert_eq!(expire(&desk, Expire::Lane(subscription.id)).await.count, 0);
-    assert_eq!(expire(&desk, Expire::OlderThan(units::<F>(3))).await.count, 1, "the one that is due");
+    assert_eq!(count(&desk, Expire::Lane(subscription.id)).await, 0);
+    assert_eq!(count(&desk, Expire::OlderThan(units::<F>(3))).await, 1, "the one that is due");
     desk.pass(8).await;
-    assert_eq!(expire(&desk, Expire::Lane(subscription.id)).await.count, 1);
+    assert_eq!(count(&desk, Expire::Lane(subscription.id)).await, 1);
     assert_expired(&desk, one).await;
-    assert_eq!(expire(&desk, Expire::OlderThan(units::<F>(3))).await.count, 1);
+    assert_eq!(count(&desk, Expire::OlderThan(units::<F>(3))).await, 1);
     assert_expired(&desk, two).await;
 }
 
@@ -148,13 +158,13 @@ pub async fn a_new_chain_moves_the_time_to_give_up<F: StoreFixture>(fixture: &F)
     desk.attempt(retried, Outcome::Failed).await;
     let record = asked(reopened, &desk.load(reopened).await.state, &Input::Reopen);
     desk.apply(&Record { new_chain: Some(units::<F>(4)), ..record }).await;
-    assert_eq!(expire(&desk, lane).await.count, 1);
+    assert_eq!(count(&desk, lane).await, 1);
     assert_expired(&desk, retried).await;
     desk.pass(1).await;
-    assert_eq!(expire(&desk, Expire::OlderThan(units::<F>(3))).await.count, 0);
-    assert_eq!(expire(&desk, lane).await.count, 0);
+    assert_eq!(count(&desk, Expire::OlderThan(units::<F>(3))).await, 0);
+    assert_eq!(count(&desk, lane).await, 0);
     desk.pass(4).await;
-    assert_eq!(expire(&desk, lane).await.count, 1);
+    assert_eq!(count(&desk, lane).await, 1);
     assert_expired(&desk, reopened).await;
 }
 
@@ -169,7 +179,7 @@ pub async fn an_expired_head_releases_the_next<F: StoreFixture>(fixture: &F) {
     let last = publish(&desk, event(), &subscription, units::<F>(1)).await;
     desk.pass(2).await;
     let expired = expire(&desk, Expire::Lane(subscription.id)).await;
-    assert_eq!(expired, Expired { count: 3, released: vec![(ids[2], subscription.id)] });
+    assert_eq!(expired, Expired { ended: of(&subscription, 3), released: vec![(ids[2], subscription.id)] });
     assert!(!desk.load(ids[2]).await.waiting && desk.load(ids[3]).await.waiting);
     assert_expired(&desk, last).await;
     assert_eq!(desk.succeed(ids[2]).await, [ids[3]]);

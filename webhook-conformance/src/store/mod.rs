@@ -11,5 +11,6 @@ pub mod publish;
 pub mod races;
 pub mod record;
 pub mod replay;
+pub mod statistics;
 pub mod subscriptions;
 pub mod sweeps;

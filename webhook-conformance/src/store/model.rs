@@ -13,7 +13,7 @@ use webhook_core::lifecycle::{Input, Next};
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{DeliveryStatus, Event, Outcome, StatusReason, Subscription};
 use webhook_core::store::{
-    DeliveryStore as _, History as _, Inserted, Load, Record, Recorded, SubscriptionStore as _,
+    DeliveryStore as _, Ended, History as _, Inserted, Load, Record, Recorded, SubscriptionStore as _,
 };
 
 use crate::StoreFixture;
@@ -200,14 +200,14 @@ impl<'a, F: StoreFixture> Pair<'a, F> {
     async fn cancel_deleted(&mut self, limit: u32) -> bool {
         let (mut here, mut there) = (0, 0);
         loop {
-            let batch = self.desk.store.cancel_deleted(limit + 1).await.unwrap();
+            let batch = Ended::total(&self.desk.store.cancel_deleted(limit + 1).await.unwrap());
             if batch == 0 {
                 break;
             }
             here += batch;
         }
         loop {
-            let batch = self.reference.cancel_deleted(limit + 1).await.unwrap();
+            let batch = Ended::total(&self.reference.cancel_deleted(limit + 1).await.unwrap());
             if batch == 0 {
                 break;
             }

@@ -11,7 +11,7 @@ use webhook_core::lifecycle::{Input, Next};
 use webhook_core::model::{DeliveryStatus, Outcome, Subscription, SubscriptionStatus};
 use webhook_core::queue::{Claim, HandOff, JobQueue, Lease};
 use webhook_core::store::{
-    DeliveryFilter, Expire, Inserted, NewDelivery, NewReplay, Record, RecordLease, Recorded,
+    DeliveryFilter, Ended, Expire, Inserted, NewDelivery, NewReplay, Record, RecordLease, Recorded,
 };
 
 use crate::bench::{LIMIT, LONG, TRIES, any_room, wish};
@@ -210,7 +210,7 @@ pub async fn a_deleted_subscription_holds_its_lane<F: StoreFixture>(fixture: &F)
     desk.publish(&created).await;
     desk.store.delete(&created.tenant, created.id, None).await.unwrap();
     none(&queue, "the subscription is deleted").await;
-    assert_eq!(desk.store.cancel_deleted(10).await.unwrap(), 1);
+    assert_eq!(Ended::total(&desk.store.cancel_deleted(10).await.unwrap()), 1);
     none(&queue, "its deliveries are cancelled").await;
     assert_eq!(queue.depth().await.unwrap().due, 0);
 }
@@ -244,7 +244,7 @@ pub async fn an_expired_delivery_has_no_job<F: StoreFixture>(fixture: &F) {
         let pending = desk.publish(&subscription).await;
         desk.pass(2).await;
         let which = Expire::OlderThan(<F as Fixture>::UNIT);
-        assert_eq!(desk.store.expire(which, 1).await.unwrap().count, 1);
+        assert_eq!(Ended::total(&desk.store.expire(which, 1).await.unwrap().ended), 1);
         if ordered {
             let next = one(&queue, pending).await;
             assert_eq!(
@@ -252,7 +252,7 @@ pub async fn an_expired_delivery_has_no_job<F: StoreFixture>(fixture: &F) {
                 [false, true]
             );
         }
-        assert_eq!(desk.store.expire(which, 10).await.unwrap().count, 1);
+        assert_eq!(Ended::total(&desk.store.expire(which, 10).await.unwrap().ended), 1);
         none(&queue, "both are expired").await;
         let state = queue.lane_states(&[subscription.id]).await.unwrap().remove(0).expect("it is known");
         assert_eq!(state.in_flight, 0);

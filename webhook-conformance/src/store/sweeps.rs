@@ -7,6 +7,7 @@ use std::time::Duration;
 use webhook_core::id::DeliveryId;
 use webhook_core::lifecycle::{Input, Next};
 use webhook_core::model::{DeliveryStatus, Event, Outcome, StatusReason};
+use webhook_core::store::Ended;
 
 use crate::sample::{Desk, due, event, result};
 use crate::{Fixture, StoreFixture};
@@ -89,14 +90,17 @@ pub async fn deliveries_of_a_deleted_subscription_are_cancelled<F: StoreFixture>
     }
     let other = desk.publish(&kept).await;
     desk.succeed(ids[0]).await;
-    assert_eq!(desk.store.cancel_deleted(10).await.unwrap(), 0, "nothing was deleted yet");
+    assert_eq!(Ended::total(&desk.store.cancel_deleted(10).await.unwrap()), 0, "nothing was deleted yet");
     desk.store.delete(&deleted.tenant, deleted.id, None).await.unwrap();
     assert_eq!(desk.load(ids[1]).await.subscription_version, None);
     let revision = desk.load(ids[1]).await.state.revision;
 
     let mut batches = Vec::new();
     loop {
-        let batch = desk.store.cancel_deleted(3).await.unwrap();
+        let ended = desk.store.cancel_deleted(3).await.unwrap();
+        let whose = |ended: &Ended| (ended.tenant.clone(), ended.subscription_id);
+        assert!(ended.iter().all(|ended| whose(ended) == (deleted.tenant.clone(), deleted.id)));
+        let batch = Ended::total(&ended);
         batches.push(batch);
         if batch == 0 {
             break;

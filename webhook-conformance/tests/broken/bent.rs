@@ -12,12 +12,13 @@ use webhook_core::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId}
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Attempt, Delivery, NewEvent, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
-    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter,
+    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
 
@@ -52,7 +53,7 @@ pub(crate) trait Defect: Debug + Default + Send + Sync + 'static {
     async fn record(&self, store: &MemoryStore, results: &[Record]) -> Answer<Vec<Recorded>> {
         store.record(results).await
     }
-    async fn cancel_deleted(&self, store: &MemoryStore, limit: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, store: &MemoryStore, limit: u32) -> Answer<Vec<Ended>> {
         store.cancel_deleted(limit).await
     }
     async fn expire(&self, store: &MemoryStore, which: Expire, limit: u32) -> Answer<Expired> {
@@ -108,6 +109,24 @@ pub(crate) trait Defect: Debug + Default + Send + Sync + 'static {
     }
     async fn inbox_delete(&self, store: &MemoryStore, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
         store.inbox_delete(tenant, id).await
+    }
+    async fn add_rollups(&self, store: &MemoryStore, rollups: &[Rollup]) -> Answer<()> {
+        store.add_rollups(rollups).await
+    }
+    async fn totals(
+        &self,
+        store: &MemoryStore,
+        scope: &Scope,
+        window: Duration,
+        worst: u32,
+    ) -> Answer<Totals> {
+        store.totals(scope, window, worst).await
+    }
+    async fn compact_rollups(&self, store: &MemoryStore, limit: u32) -> Answer<u64> {
+        store.compact_rollups(limit).await
+    }
+    async fn unfinished(&self, store: &MemoryStore, scope: &Scope, most: u32) -> Answer<Unfinished> {
+        store.unfinished(scope, most).await
     }
     async fn delivery(
         &self,
@@ -173,7 +192,7 @@ impl<D: Defect> DeliveryStore for Bent<D> {
     async fn record(&self, results: &[Record]) -> Answer<Vec<Recorded>> {
         self.defect.record(&self.store, results).await
     }
-    async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, limit: u32) -> Answer<Vec<Ended>> {
         self.defect.cancel_deleted(&self.store, limit).await
     }
     async fn expire(&self, which: Expire, limit: u32) -> Answer<Expired> {
@@ -240,6 +259,22 @@ impl<D: Defect> Inbox for Bent<D> {
     }
     async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
         self.defect.inbox_delete(&self.store, tenant, id).await
+    }
+}
+
+#[async_trait]
+impl<D: Defect> Statistics for Bent<D> {
+    async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
+        self.defect.add_rollups(&self.store, rollups).await
+    }
+    async fn totals(&self, scope: &Scope, window: Duration, worst: u32) -> Answer<Totals> {
+        self.defect.totals(&self.store, scope, window, worst).await
+    }
+    async fn compact_rollups(&self, limit: u32) -> Answer<u64> {
+        self.defect.compact_rollups(&self.store, limit).await
+    }
+    async fn unfinished(&self, scope: &Scope, most: u32) -> Answer<Unfinished> {
+        self.defect.unfinished(&self.store, scope, most).await
     }
 }
 

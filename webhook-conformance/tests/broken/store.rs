@@ -9,8 +9,9 @@ use webhook_core::lifecycle::Next;
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Delivery, DeliveryStatus, Event, Subscription, Tenant};
 use webhook_core::store::{
-    Changed, Changes, ConfigVersion, DeliveryStore as _, EventFilter, EventRecord, History as _, Insert,
-    Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, SubscriptionStore as _,
+    Changed, Changes, ConfigVersion, DeliveryStore as _, Ended, EventFilter, EventRecord, History as _,
+    Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot,
+    SubscriptionStore as _,
 };
 
 use crate::bent::{Answer, Broken, Defect, bend, revision};
@@ -213,13 +214,13 @@ bend! { CountsNoChanges:
 }
 
 bend! { CancelsNothingOfTheDeleted:
-    async fn cancel_deleted(&self, _: &MemoryStore, _: u32) -> Answer<u64> {
-        Ok(0)
+    async fn cancel_deleted(&self, _: &MemoryStore, _: u32) -> Answer<Vec<Ended>> {
+        Ok(Vec::new())
     }
 }
 
 bend! { CancelsAllAtOnce:
-    async fn cancel_deleted(&self, store: &MemoryStore, _: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, store: &MemoryStore, _: u32) -> Answer<Vec<Ended>> {
         store.cancel_deleted(u32::MAX).await
     }
 }

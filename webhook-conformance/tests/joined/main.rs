@@ -17,11 +17,12 @@ use webhook_core::model::{DeliveryStatus, NewEvent, Subscription, SubscriptionSt
 use webhook_core::queue::{
     Enqueued, HandOff, Hold, JobQueue, LaneSettings, Lease, NewJob, Settle, Settled, Verdict,
 };
+use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
-    Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Expire, Expired, History, Inbox,
-    InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery, NewReplay,
-    OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage, ReplayRecorded,
-    ReplayStore, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
+    Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, History,
+    Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery,
+    NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage,
+    ReplayRecorded, ReplayStore, Snapshot, Statistics, Store, SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
 
@@ -226,7 +227,7 @@ impl DeliveryStore for Joined {
         Ok(answers)
     }
 
-    async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, limit: u32) -> Answer<Vec<Ended>> {
         let cancelled = self.store.cancel_deleted(limit).await?;
         self.remove_jobs(DeliveryStatus::Cancelled).await?;
         Ok(cancelled)
@@ -319,6 +320,22 @@ impl Inbox for Joined {
     }
     async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
         self.store.inbox_delete(tenant, id).await
+    }
+}
+
+#[async_trait]
+impl Statistics for Joined {
+    async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
+        self.store.add_rollups(rollups).await
+    }
+    async fn totals(&self, scope: &Scope, window: Duration, worst: u32) -> Answer<Totals> {
+        self.store.totals(scope, window, worst).await
+    }
+    async fn compact_rollups(&self, limit: u32) -> Answer<u64> {
+        self.store.compact_rollups(limit).await
+    }
+    async fn unfinished(&self, scope: &Scope, most: u32) -> Answer<Unfinished> {
+        self.store.unfinished(scope, most).await
     }
 }
 

@@ -130,6 +130,8 @@ fn finished(
         (true, _) => Effect::Neutral,
         (false, answer) => Effect::of(answer.is_some(), exchange.duration, asked),
     };
+    let expected = (state.chain == 0).then(|| lease.id.made_at()).flatten();
+    let expected = expected.map(|made| event.deliver_at.map_or(made, |at| at.max(made)));
     let request = state.request;
     let trigger = if request.is_some() { Trigger::Manual } else { Trigger::Schedule };
     let (response_headers, response_body) =
@@ -153,7 +155,7 @@ fn finished(
         target_url: endpoint.subscription.target_url.to_string(),
     };
     let ending = Ending { outcome, trigger, status_code, error, retry_after: asked, request, moved: false };
-    Finished { attempt, ending, effect, state, endpoint }
+    Finished { attempt, ending, effect, state, endpoint, expected }
 }
 
 /// RFC 9110, section 10.2.3: seconds or a date.

@@ -268,6 +268,7 @@ fn conclude(committed: Committed) {
     for Part { submissions, replies, outcome } in parts {
         match outcome {
             Ok(Stored { mut outcomes, reservation }) => {
+                count(&inner, &submissions, &outcomes);
                 if let Some((worker, reservation)) = reservation {
                     worker.start_reserved(&inner, &reservation, handed_off(&submissions, &mut outcomes));
                 } else if !inner.own_queue {
@@ -303,6 +304,17 @@ fn refuse(replies: Vec<oneshot::Sender<Result<Inserted, PublishError>>>, error: 
             )
         });
         let _ = reply.send(Err(PublishError::store(error)));
+    }
+}
+
+/// For the statistics: events that are stored now and were not before.
+fn count(inner: &Arc<Inner>, submissions: &[Submission], outcomes: &[Inserted]) {
+    for (submission, outcome) in submissions.iter().zip(outcomes) {
+        if let Inserted::Stored { .. } = outcome {
+            let Insert { event, deliveries, .. } = &submission.insert;
+            let subscriptions = deliveries.iter().map(|delivery| delivery.subscription_id);
+            inner.tally().count(&event.tenant, subscriptions, |counts| counts.events += 1);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::lane::{Class, Effect, Room};
 use crate::lifecycle::{self, Ending, Input, Next};
 use crate::model::{Attempt, DeliveryState, Outcome, SubscriptionStatus, Trigger};
 use crate::queue::{Claim, LaneSettings, Lease, Settle, Verdict};
-use crate::store::{Load, Loaded, Record, RecordLease};
+use crate::store::{Load, Loaded, Record, RecordLease, Recorded};
 
 /// Jobs in one claim. The rest of the slots stays free for hand-offs meanwhile.
 const BATCH: usize = 128;
@@ -288,7 +288,7 @@ fn decide(inner: &Inner, worker: &Worker, lease: &Lease, found: Found, since: In
 
 /// Writes an `unknown` row for every claim that ended without a trace (promise 7). The job is then due again
 /// as the lifecycle says.
-async fn record_unknown(inner: &Inner, lease: &Lease, loaded: Loaded) -> Result<(), BackendError> {
+async fn record_unknown(inner: &Arc<Inner>, lease: &Lease, loaded: Loaded) -> Result<(), BackendError> {
     let Loaded { state: seen, event, unrecorded, .. } = loaded;
     let now = inner.clock.now();
     let mut state: DeliveryState = seen.clone();
@@ -343,7 +343,16 @@ async fn record_unknown(inner: &Inner, lease: &Lease, loaded: Loaded) -> Result<
         next,
         new_chain: None,
     };
-    inner.store.record(&[record]).await?;
+    let recorded = inner.store.record(std::slice::from_ref(&record)).await?;
+    if let [Recorded::Applied { .. }] = recorded.as_slice() {
+        let Record { attempts, state, .. } = &record;
+        inner.tally().count(&event.tenant, [lease.lane], |counts| {
+            attempts.iter().for_each(|attempt| counts.attempt(attempt.outcome, false));
+            if !seen.status.is_finished() {
+                counts.ended(state.status, 1);
+            }
+        });
+    }
     if !inner.own_queue {
         // Stale or not, the next claim sees what is there.
         let verdict = match next {

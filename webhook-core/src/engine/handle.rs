@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::sync::Notify;
 
+use super::backlog::{self, Backlogs};
 use super::builder::{Builder, Settings};
 use super::committer::{BATCH, Committer, Line};
 use super::config::{Configs, Defaults, lock};
@@ -16,12 +17,14 @@ use super::publish::{self, PublishError, Published};
 use super::replayer;
 use super::requests::{self, Ask, RequestError};
 use super::subscriptions::Subscriptions;
-use super::worker::{Worker, Workers};
+use super::tally::{self, Statistics, Tally};
+use super::worker::{LAST_WORD, Worker, Workers};
 use crate::deliver::Deliverer;
 use crate::error::{BackendError, BackendErrorKind};
 use crate::id::{DeliveryId, EventId, LaneId, ReplayId, SubscriptionId};
 use crate::model::{DeliveryStatus, NewEvent, Tenant};
 use crate::queue::{JobQueue, LaneState};
+use crate::stats::{Backlog, Scope};
 use crate::store::{DeliveryFilter, Matched, Page, PageRequest, RejectedEvent, Replay, Store};
 use crate::target::TargetRules;
 use crate::time::Clock;
@@ -47,6 +50,8 @@ pub(super) struct Inner {
     hopeless: Mutex<BTreeSet<LaneId>>,
     committer: OnceLock<Committer>,
     enqueuer: OnceLock<Enqueuer>,
+    tally: OnceLock<Tally>,
+    pub backlogs: Backlogs,
     worker: Mutex<Option<Arc<Worker>>>,
     stopped: std::sync::atomic::AtomicBool,
 }
@@ -78,6 +83,8 @@ impl Inner {
             hopeless: Mutex::default(),
             committer: OnceLock::new(),
             enqueuer: OnceLock::new(),
+            tally: OnceLock::new(),
+            backlogs: Backlogs::default(),
             worker: Mutex::new(None),
             stopped: std::sync::atomic::AtomicBool::new(false),
         }
@@ -91,6 +98,11 @@ impl Inner {
     /// The way to a queue apart from the store, started with the first job.
     pub(super) fn enqueuer(self: &Arc<Self>) -> &Enqueuer {
         self.enqueuer.get_or_init(|| Enqueuer::start(self))
+    }
+
+    /// Where what is committed is counted, started with the first count.
+    pub(super) fn tally(self: &Arc<Self>) -> &Tally {
+        self.tally.get_or_init(|| Tally::start(self))
     }
 
     /// The target of this lane did not answer a probe, after many.
@@ -385,6 +397,28 @@ impl Webhooks {
         self.inner.queue.depth().await
     }
 
+    /// What has to be done now: deliveries that are due, scheduled, or held up. Counted from the store, up to
+    /// 100,000 deliveries of the scope; a count of more than 10,000 that took long is kept for five times as long,
+    /// at most 30 seconds. Without the queue, what is parked counts as due.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn backlog(&self, scope: &Scope) -> Result<Backlog, BackendError> {
+        backlog::count(&self.inner, scope).await
+    }
+
+    /// What was counted in a window that ends now, with what this process has counted to the moment; of other
+    /// processes, what they had counted a second ago. See [`stats`](crate::stats) for what is counted.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    ///
+    /// # Cancel safety
+    /// If dropped, nothing is lost.
+    pub async fn statistics(&self, scope: &Scope, window: Duration) -> Result<Statistics, BackendError> {
+        tally::read(&self.inner, scope, window).await
+    }
+
     /// How many attempts are in flight in this process.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -410,6 +444,8 @@ impl Webhooks {
             tracing::warn!("events that were being published may not be stored");
         }
         self.stop_workers(grace.saturating_sub(start.elapsed())).await;
+        let left = grace.saturating_add(LAST_WORD).saturating_sub(start.elapsed());
+        tally::write_last(&self.inner, left).await;
     }
 
     async fn stop_workers(&self, grace: Duration) {

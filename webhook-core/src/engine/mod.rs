@@ -24,11 +24,14 @@
 //! | `requests` | what a person asks of a delivery, decided on what is stored |
 //! | `replayer` | reopens many deliveries, once each, across restarts |
 //! | `relay` | what applications inserted in their own transactions is published |
+//! | `tally` | what is committed is counted, and written as roll-ups |
+//! | `backlog` | what has to be done, counted within bounds |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
 
 mod attempt;
+mod backlog;
 mod backoff;
 mod builder;
 mod committer;
@@ -46,6 +49,7 @@ mod replayer;
 mod requests;
 mod slots;
 mod subscriptions;
+mod tally;
 mod worker;
 
 pub use builder::{BuildError, Builder};
@@ -57,6 +61,7 @@ pub use handle::{Readiness, Webhooks, WorkersRunning};
 pub use publish::{LISTED_DELIVERIES, PublishError, Published, is_json};
 pub use requests::RequestError;
 pub use subscriptions::{MAX_OVERLAP, SubscriptionError, Subscriptions};
+pub use tally::Statistics;
 pub use worker::Workers;
 
 use crate::model::{Subscription, SubscriptionStatus};

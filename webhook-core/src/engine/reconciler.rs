@@ -12,13 +12,16 @@ use super::handle::Inner;
 use super::worker::{Phase, Worker};
 use super::{lane_settings, recorder};
 use crate::error::BackendError;
+use crate::model::DeliveryStatus;
 use crate::queue::{Enqueued, NewJob};
-use crate::store::{Expire, Owed};
+use crate::store::{Ended, Expire, Owed};
 
 /// Deliveries in one step of a sweep.
 const PAGE: u32 = 500;
 /// Events in one step of pruning.
 const PRUNE: u32 = 500;
+/// Roll-ups in one step of merging them.
+const ROLLUPS: u32 = 1000;
 /// Between two steps, so that neither takes a store for itself.
 const BREATH: Duration = Duration::from_millis(5);
 /// Finished events are looked after at least this often.
@@ -41,7 +44,12 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
 }
 
 async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
-    while inner.store.cancel_deleted(PAGE).await? >= u64::from(PAGE) {
+    loop {
+        let cancelled = inner.store.cancel_deleted(PAGE).await?;
+        count(inner, &cancelled, DeliveryStatus::Cancelled);
+        if Ended::total(&cancelled) < u64::from(PAGE) {
+            break;
+        }
         tokio::time::sleep(BREATH).await;
     }
     for lane in inner.hopeless() {
@@ -109,6 +117,27 @@ pub(super) async fn prune(inner: Arc<Inner>, worker: Arc<Worker>) {
     }
 }
 
+/// Merges old roll-ups at least every minute, until the worker stops.
+pub(super) async fn compact(inner: Arc<Inner>, worker: Arc<Worker>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.reached(Phase::Draining) => return,
+            () = tokio::time::sleep(jittered(PRUNE_PERIOD)) => {}
+        }
+        if let Err(error) = compact_all(&inner).await {
+            tracing::warn!(error = &error as &dyn Error, "statistics are merged later");
+        }
+    }
+}
+
+async fn compact_all(inner: &Inner) -> Result<(), BackendError> {
+    while inner.store.compact_rollups(ROLLUPS).await? > 0 {
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
 /// Expires at least every minute what is unfinished for too long, until the worker stops.
 pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
     let Some(max_age) = inner.settings.max_age else { return };
@@ -124,19 +153,28 @@ pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
     }
 }
 
-async fn expire_all(inner: &Inner, which: Expire) -> Result<(), BackendError> {
+async fn expire_all(inner: &Arc<Inner>, which: Expire) -> Result<(), BackendError> {
     loop {
         let expired = inner.store.expire(which, PAGE).await?;
-        if expired.count > 0 {
-            tracing::info!(deliveries = expired.count, ?which, "unfinished deliveries expired");
+        let count_of_all = Ended::total(&expired.ended);
+        count(inner, &expired.ended, DeliveryStatus::Exhausted);
+        if count_of_all > 0 {
+            tracing::info!(deliveries = count_of_all, ?which, "unfinished deliveries expired");
         }
         if !inner.own_queue {
             recorder::enqueue(inner, &expired.released).await;
         }
-        if expired.count < u64::from(PAGE) {
+        if count_of_all < u64::from(PAGE) {
             return Ok(());
         }
         tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// For the statistics.
+fn count(inner: &Arc<Inner>, ended: &[Ended], status: DeliveryStatus) {
+    for Ended { tenant, subscription_id, count } in ended {
+        inner.tally().count(tenant, [*subscription_id], |counts| counts.ended(status, *count));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::model::{Attempt, DeliveryState, DeliveryStatus, DisabledReason};
 use crate::queue::{Enqueued, NewJob, Settle, Settled, Verdict};
 use crate::retry::{RetryPolicy, RetrySpec};
 use crate::store::{Record, RecordLease, Recorded};
+use crate::time::Timestamp;
 
 /// Results in one commit. Twice the places of a flood in the committer; more would save nothing worth having.
 const BATCH: usize = 64;
@@ -45,6 +46,9 @@ pub(super) struct Finished {
     /// The delivery as it was loaded.
     pub state: DeliveryState,
     pub endpoint: Arc<Endpoint>,
+    /// When it was published or to be delivered, whichever is later, in its first chain: what latency counts
+    /// from. The delivery's id tells, which core made when it was matched.
+    pub expected: Option<Timestamp>,
 }
 
 /// A result on its way into the store.
@@ -206,6 +210,7 @@ async fn record(
                     inner.give_up_on(pending.finished.attempt.subscription_id);
                 }
                 report(&pending, &step);
+                count(inner, &pending, &step);
                 if let Some(lease) = pending.lease.filter(|_| !inner.own_queue) {
                     let (id, verdict) = (pending.id(), verdict(step.next));
                     settles.push(Settle {
@@ -361,6 +366,21 @@ fn verdict(next: Next) -> Verdict {
         // Whoever claims it loads when it is due, and waits on.
         Next::AsBefore => Verdict::Release,
     }
+}
+
+/// For the statistics.
+fn count(inner: &Arc<Inner>, pending: &Pending, step: &Step) {
+    let Finished { attempt, expected, .. } = &pending.finished;
+    let ended = !pending.state.status.is_finished() && step.state.status.is_finished();
+    inner.tally().count(&attempt.tenant, [attempt.subscription_id], |counts| {
+        counts.attempt(attempt.outcome, pending.replaces.is_some());
+        if ended {
+            counts.ended(step.state.status, 1);
+        }
+        if let Some(expected) = expected.filter(|_| ended && step.state.status == DeliveryStatus::Succeeded) {
+            counts.latency.add(attempt.started_at.after(attempt.duration).since(expected));
+        }
+    });
 }
 
 fn report(pending: &Pending, step: &Step) {

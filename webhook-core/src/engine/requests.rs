@@ -87,6 +87,7 @@ pub(super) async fn ask(
         } else {
             Some(give_up_after(inner, loaded.subscription_id, loaded.subscription_version).await?)
         };
+        let ended = step.state.status;
         let record = Record {
             id,
             revision: loaded.state.revision,
@@ -98,6 +99,9 @@ pub(super) async fn ask(
         };
         match inner.store.record(&[record]).await?.into_iter().next() {
             Some(Recorded::Applied { released, .. }) => {
+                if ask == Ask::Cancel {
+                    inner.tally().count(tenant, [loaded.subscription_id], |counts| counts.ended(ended, 1));
+                }
                 if !inner.own_queue {
                     tell_queue(inner, id, &loaded, next, &released).await;
                 }
@@ -183,6 +187,8 @@ async fn add_missing(
                     .filter(|new| added.contains(&new.id))
                     .map(|new| (new.id, new.subscription_id))
                     .collect();
+                let subscriptions = stored.iter().map(|(_, subscription)| *subscription);
+                inner.tally().count_for(&event.tenant, subscriptions, |counts| counts.events += 1);
                 if !inner.own_queue {
                     let heads: Vec<_> =
                         stored.iter().filter(|(id, _)| !waiting.contains(id)).copied().collect();

@@ -18,7 +18,7 @@ use crate::model::{DeliveryState, Event};
 use crate::queue::{HandOff, Lease, Verdict};
 
 /// How long after the grace a stop waits at most for what was cut off to be recorded, and for a claim to answer.
-const LAST_WORD: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// How this process delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,7 @@ impl Worker {
         others.spawn(keeper::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::prune(Arc::clone(inner), Arc::clone(&worker)));
+        others.spawn(reconciler::compact(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::expire(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(replayer::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(relay::run(Arc::clone(inner), Arc::clone(&worker)));

@@ -13,8 +13,8 @@ use crate::lifecycle::Next;
 use crate::model::{Attempt, DeliveryState, Outcome, Tenant};
 use crate::queue::HandOff;
 use crate::store::{
-    Added, ConfigVersion, DeliveryStore, EventDelivery, Expire, Expired, Insert, Inserted, Load, Loaded,
-    NewDelivery, OfEvent, Owed, Record, Recorded,
+    Added, ConfigVersion, DeliveryStore, Ended, EventDelivery, Expire, Expired, Insert, Inserted, Load,
+    Loaded, NewDelivery, OfEvent, Owed, Record, Recorded,
 };
 use crate::time::Timestamp;
 
@@ -42,7 +42,7 @@ impl DeliveryStore for MemoryStore {
         Ok(results.iter().map(|result| tables.record(result, now)).collect())
     }
 
-    async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
+    async fn cancel_deleted(&self, limit: u32) -> Result<Vec<Ended>, BackendError> {
         let now = self.now();
         Ok(self.tables().cancel_deleted(limit, now))
     }

@@ -44,6 +44,7 @@ mod lanes;
 mod ordering;
 mod queue;
 mod replays;
+mod statistics;
 mod store;
 mod subscriptions;
 mod sweeps;

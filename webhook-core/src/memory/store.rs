@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use super::inbox::InboxRow;
 use super::ordering::{Order, OrderKey};
 use super::replays::ReplayRow;
+use super::statistics::RollupRow;
 use super::subscriptions::{Config, SubscriptionRow};
 use crate::error::BackendError;
-use crate::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId};
+use crate::id::{AttemptId, DeliveryId, EventId, ReplayId, RollupId, SubscriptionId};
 use crate::model::{Attempt, DeliveryState, Event, Tenant};
 use crate::queue::JobQueue;
 use crate::store::{InboxId, Store};
@@ -83,6 +84,7 @@ pub(super) struct Tables {
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
     pub(super) orders: HashMap<OrderKey, Order>,
     pub(super) replays: BTreeMap<ReplayId, ReplayRow>,
+    pub(super) rollups: BTreeMap<RollupId, RollupRow>,
     pub(super) inbox: BTreeMap<InboxId, InboxRow>,
     /// The number of the inbox's last row.
     pub(super) last_row: InboxId,

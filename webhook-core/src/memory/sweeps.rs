@@ -1,19 +1,20 @@
 //! Sweeping over deliveries: ending what is not to go on, and finding what the queue must hold and what may go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::store::{DeliveryRow, EventRow, Tables};
-use crate::id::{DeliveryId, EventId, LaneId};
+use crate::id::{DeliveryId, EventId, LaneId, SubscriptionId};
 use crate::lifecycle::{Input, step};
 use crate::model::StatusReason;
 use crate::retry::RetryPolicy;
-use crate::store::{Expire, Expired, Owed};
+use crate::store::{Ended, Expire, Expired, Owed};
 use crate::time::Timestamp;
 
 impl Tables {
-    pub(super) fn cancel_deleted(&mut self, limit: u32, now: Timestamp) -> u64 {
+    pub(super) fn cancel_deleted(&mut self, limit: u32, now: Timestamp) -> Vec<Ended> {
         if self.deleting.is_empty() {
-            return 0;
+            return Vec::new();
         }
         let unfinished = |id: &&DeliveryId| {
             self.deliveries.get(id).is_some_and(|row| {
@@ -27,7 +28,7 @@ impl Tables {
         if batch.len() < limit as usize {
             self.deleting.clear();
         }
-        batch.len() as u64
+        self.whose(&batch)
     }
 
     /// Ends what may be given up: those that are over their chain's time if their lane is hopeless, or over
@@ -42,7 +43,20 @@ impl Tables {
         };
         let batch: Vec<DeliveryId> =
             self.open.iter().filter(unfinished).take(limit as usize).copied().collect();
-        Expired { count: batch.len() as u64, released: self.end(&batch, &Input::Expire, now) }
+        Expired { ended: self.whose(&batch), released: self.end(&batch, &Input::Expire, now) }
+    }
+
+    /// How many of these deliveries are of which subscription.
+    fn whose(&self, batch: &[DeliveryId]) -> Vec<Ended> {
+        let mut counts: BTreeMap<SubscriptionId, u64> = BTreeMap::new();
+        for row in batch.iter().filter_map(|id| self.deliveries.get(id)) {
+            *counts.entry(row.subscription_id).or_default() += 1;
+        }
+        let ended = counts.into_iter().filter_map(|(subscription_id, count)| {
+            let tenant = self.subscriptions.get(&subscription_id)?.subscription.tenant.clone();
+            Some(Ended { tenant, subscription_id, count })
+        });
+        ended.collect()
     }
 
     /// Ends unfinished deliveries. Returns those that became the heads of their ordering keys by it and have

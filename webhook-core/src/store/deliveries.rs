@@ -176,11 +176,30 @@ pub enum Expire {
     OlderThan(Duration),
 }
 
+/// How many deliveries of a subscription a sweep has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The subscription, which may be deleted.
+    pub subscription_id: SubscriptionId,
+    /// How many, one or more.
+    pub count: u64,
+}
+
+impl Ended {
+    /// How many deliveries ended in all.
+    #[must_use]
+    pub fn total(ended: &[Self]) -> u64 {
+        ended.iter().map(|ended| ended.count).sum()
+    }
+}
+
 /// What was expired.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expired {
-    /// How many deliveries.
-    pub count: u64,
+    /// How many deliveries of which subscriptions, each named once, in the order of their ids.
+    pub ended: Vec<Ended>,
     /// Deliveries that became the heads of their ordering keys by it.
     pub released: Vec<(DeliveryId, LaneId)>,
 }
@@ -268,12 +287,13 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// When nothing is known; the call may be repeated.
     async fn record(&self, results: &[Record]) -> Result<Vec<Recorded>, BackendError>;
 
-    /// Cancels up to `limit` unfinished deliveries of deleted subscriptions and returns how many. Part of
-    /// the deletion, which survives restarts because it is asked for until it answers 0.
+    /// Cancels up to `limit` unfinished deliveries of deleted subscriptions and returns how many of which, each
+    /// subscription once, in the order of their ids. Part of the deletion, which survives restarts because it is
+    /// asked for until it answers with none.
     ///
     /// # Errors
     /// When nothing is known; the call may be repeated.
-    async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError>;
+    async fn cancel_deleted(&self, limit: u32) -> Result<Vec<Ended>, BackendError>;
 
     /// Ends as `expired` up to `limit` deliveries. A store with its own queue removes their jobs in the same
     /// commit.

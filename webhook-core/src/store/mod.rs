@@ -21,6 +21,7 @@ mod deliveries;
 mod history;
 mod inbox;
 mod replay;
+mod statistics;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use deliveries::{
-    Added, DeliveryStore, Duplicate, EventDelivery, Expire, Expired, Insert, Inserted, KEY_LIFETIME, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Record, RecordLease, Recorded,
+    Added, DeliveryStore, Duplicate, Ended, EventDelivery, Expire, Expired, Insert, Inserted, KEY_LIFETIME,
+    Load, Loaded, NewDelivery, OfEvent, Owed, Record, RecordLease, Recorded,
 };
 pub use history::{AttemptFilter, DeliveryFilter, EventFilter, EventRecord, History, Page, PageRequest};
 pub use inbox::{Inbox, InboxEvent, InboxId, InboxOutcome, RejectedEvent};
 pub use replay::{MATCHED_LIMIT, Matched, NewReplay, Replay, ReplayPage, ReplayRecorded, ReplayStore};
+pub use statistics::Statistics;
 pub use subscriptions::{Changed, Changes, Snapshot, SubscriptionFilter, SubscriptionStore};
 
 use crate::error::BackendError;
@@ -44,7 +46,7 @@ pub type ConfigVersion = u64;
 
 /// Everything that must not be lost.
 #[async_trait]
-pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox {
+pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox + Statistics {
     /// The queue in the same database, when the store was opened with it. The store then does the queue's
     /// part of every change in the same commit.
     fn own_queue(&self) -> Option<Arc<dyn JobQueue>>;

@@ -14,11 +14,12 @@ use webhook_core::id::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Event, Outcome, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
-    Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Expire, Expired, Inbox,
+    Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, Inbox,
     InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery, NewReplay,
     OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage, ReplayRecorded,
-    ReplayStore, Snapshot, Store, SubscriptionFilter, SubscriptionStore,
+    ReplayStore, Snapshot, Statistics, Store, SubscriptionFilter, SubscriptionStore,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(crate) enum Call {
     AddDeliveries,
     ReplayRecord,
     InboxSettle,
+    AddRollups,
 }
 
 /// What no batch may hold: the call fails for good, and nobody can tell why.
@@ -97,6 +99,10 @@ impl FaultyStore {
     async fn check(&self) -> Answer<()> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
+        self.refuse_while_away()
+    }
+
+    fn refuse_while_away(&self) -> Answer<()> {
         if *self.away.lock().unwrap() { Err(error(BackendErrorKind::Unavailable)) } else { Ok(()) }
     }
 
@@ -193,7 +199,7 @@ impl DeliveryStore for FaultyStore {
         })?;
         self.make(Call::Record, self.inner.record(results)).await
     }
-    async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, limit: u32) -> Answer<Vec<Ended>> {
         self.check().await?;
         self.inner.cancel_deleted(limit).await
     }
@@ -272,6 +278,32 @@ impl Inbox for FaultyStore {
     async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
         self.check().await?;
         self.inner.inbox_delete(tenant, id).await
+    }
+}
+
+/// Without being counted as calls: when statistics are written is nobody's business.
+#[async_trait]
+impl Statistics for FaultyStore {
+    async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
+        self.refuse_while_away()?;
+        let fault = self.faults.lock().unwrap().get_mut(&Call::AddRollups).and_then(VecDeque::pop_front);
+        if fault == Some(Fault::Before) {
+            return Err(error(BackendErrorKind::Unavailable));
+        }
+        self.inner.add_rollups(rollups).await?;
+        if fault.is_some() { Err(error(BackendErrorKind::Timeout)) } else { Ok(()) }
+    }
+    async fn totals(&self, scope: &Scope, window: Duration, worst: u32) -> Answer<Totals> {
+        self.refuse_while_away()?;
+        self.inner.totals(scope, window, worst).await
+    }
+    async fn compact_rollups(&self, limit: u32) -> Answer<u64> {
+        self.refuse_while_away()?;
+        self.inner.compact_rollups(limit).await
+    }
+    async fn unfinished(&self, scope: &Scope, most: u32) -> Answer<Unfinished> {
+        self.refuse_while_away()?;
+        self.inner.unfinished(scope, most).await
     }
 }
 

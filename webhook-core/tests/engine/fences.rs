@@ -4,7 +4,7 @@ use webhook_core::id::DeliveryId;
 use webhook_core::model::{
     DeliveryStatus, DisabledReason, Outcome, StatusReason, SubscriptionStatus, Trigger,
 };
-use webhook_core::store::{DeliveryStore as _, Expire};
+use webhook_core::store::{DeliveryStore as _, Ended, Expire};
 use webhook_core::testing::{RecordingDeliverer, Scripted};
 use webhook_core::{SubscriptionDraft, Workers};
 
@@ -132,7 +132,8 @@ async fn a_result_after_the_expiry_only_adds_its_row() {
     for answer in [200, 500] {
         let (world, delivery) = on_the_wire(answer, 200).await;
         tokio::time::sleep(seconds(1)).await;
-        assert_eq!(world.store.expire(Expire::OlderThan(seconds(0)), 10).await.unwrap().count, 1);
+        let expired = world.store.expire(Expire::OlderThan(seconds(0)), 10).await.unwrap();
+        assert_eq!(Ended::total(&expired.ended), 1);
         tokio::time::sleep(seconds(120)).await;
         let state = world.delivery(delivery).await.state;
         assert_eq!((state.reason, state.attempts), (Some(StatusReason::Expired), 1));

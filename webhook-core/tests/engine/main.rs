@@ -17,4 +17,5 @@ mod poison;
 mod publishing;
 mod replays;
 mod requests;
+mod statistics;
 mod support;

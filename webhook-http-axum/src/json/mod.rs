@@ -7,6 +7,7 @@ mod event;
 mod event_draft;
 mod inbox;
 mod replay;
+mod stats;
 mod subscription;
 mod subscription_draft;
 
@@ -21,6 +22,7 @@ pub(crate) use event::{DeliveryRef, EventJson, MatchJson, PublishedJson};
 pub(crate) use event_draft::EventDraft;
 pub(crate) use inbox::RejectedJson;
 pub(crate) use replay::{ReplayJson, ReplayProgressJson};
+pub(crate) use stats::StatsJson;
 pub(crate) use subscription::{SubscriptionJson, SubscriptionWithSecret};
 pub(crate) use subscription_draft::{READ_ONLY, read_draft};
 

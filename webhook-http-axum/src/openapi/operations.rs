@@ -226,6 +226,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        path: "/subscriptions/{id}/stats",
+        id: "getSubscriptionStats",
+        tag: SUBSCRIPTIONS,
+        summary: "Read a subscription's statistics",
+        parameters: &["tenants", "window"],
+        answers: &[(200, Answer::Json("Stats", "As they are"))],
+        ..PLAIN
+    },
+    Operation {
         method: "POST",
         path: "/events",
         id: "publishEvent",
@@ -421,6 +430,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[(200, Answer::Json("Replay", "As it is"))],
         ..PLAIN
     },
+    Operation {
+        path: "/stats",
+        id: "getStats",
+        tag: OPERATION,
+        summary: "Read statistics",
+        description: "What was counted in the window, which begins at a full minute, beyond 3 hours at a full hour, \
+            and what has to be done now.",
+        parameters: &["tenants", "window"],
+        answers: &[(200, Answer::Json("Stats", "As they are"))],
+        ..PLAIN
+    },
 ];
 
 pub(super) fn tags() -> Value {
@@ -473,6 +493,11 @@ pub(super) fn parameters() -> Value {
         "deliveryStatus": listed("status", &["pending", "retrying", "succeeded", "exhausted", "cancelled"]),
         "outcome": listed("outcome", &["succeeded", "failed", "unknown"]),
         "inboxStatus": listed("status", &["rejected"]),
+        "window": query(
+            "window",
+            json!({"$ref": "#/components/schemas/Window"}),
+            "The time that ends now: `1m` to `30d`",
+        ),
         "force": query(
             "force",
             json!({"type": "boolean", "default": false}),

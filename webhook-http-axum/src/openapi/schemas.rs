@@ -102,6 +102,10 @@ fn values() -> Value {
             "type": "string", "pattern": "^[0-9]",
             "description": "Such as `250ms`, `10s`, `5m`, `72h` or `30d`", "examples": ["10s"],
         },
+        "Window": {
+            "type": "string", "pattern": "^[0-9]", "default": "24h",
+            "description": "A duration of `1m` to `30d`", "examples": ["1h"],
+        },
         "EventTypes": {
             "type": "array", "items": {"type": "string"},
             "description": "Exact names, `*`, or a prefix with `.*`; empty: all",
@@ -431,6 +435,51 @@ fn requests() -> Value {
     })
 }
 
+fn stats() -> Value {
+    let millis = json!({"type": ["integer", "null"], "minimum": 0});
+    let described = |schema: Value, what: &str| with_description(schema, what);
+    answer(json!({
+        "window": reference("Window"),
+        "events": described(count(), "That were stored, whether a subscription matched or not; of a subscription, \
+            deliveries that were made for it"),
+        "deliveries": answer(json!({
+            "pending": described(count(), "Now: not tried yet"),
+            "retrying": described(count(), "Now: tried, and to be tried again"),
+            "succeeded": count(), "exhausted": count(), "cancelled": count(),
+        })),
+        "attempts": answer(json!({"succeeded": count(), "failed": count(), "unknown": count()})),
+        "success_rate": described(
+            json!({"type": ["number", "null"], "minimum": 0, "maximum": 1}),
+            "Of the deliveries that finished in the window; null when none did",
+        ),
+        "latency_ms": described(
+            answer(json!({"p50": millis, "p95": millis, "p99": millis})),
+            "From publishing, or `deliver_at`, to success, less than an eighth off; null when nothing succeeded",
+        ),
+        "backlog": answer(json!({
+            "due": count(), "scheduled": count(),
+            "waiting": described(count(), "Of paused and disabled subscriptions, and due ones of parked ones"),
+            "oldest_due_age_ms": described(count(), "0 when nothing is due"),
+            "more": described(
+                json!({"type": "boolean"}),
+                "There is more than was counted: these numbers, and those of pending and retrying deliveries, \
+                 are of the first 100,000",
+            ),
+        })),
+        "worst_subscriptions": described(
+            json!({"type": "array", "maxItems": 10, "items": answer(json!({
+                "subscription_id": id(), "succeeded": count(), "failed": count(),
+            }))}),
+            "Those with the most failed attempts, the worst first; the numbers are of attempts",
+        ),
+    }))
+}
+
+fn with_description(mut schema: Value, what: &str) -> Value {
+    schema["description"] = json!(what);
+    schema
+}
+
 fn others() -> Value {
     let codes: Vec<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
     let up = answer(json!({"status": {"type": "string", "enum": ["ok", "down"]}}));
@@ -443,6 +492,7 @@ fn others() -> Value {
             "created_at": time(),
         })),
         "RejectedList": list("Rejected"),
+        "Stats": stats(),
         "Problem": answer(json!({
             "type": {"type": "string", "format": "uri"},
             "title": {"type": "string"},

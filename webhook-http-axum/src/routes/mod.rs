@@ -9,6 +9,7 @@ mod ingest;
 mod publish;
 mod replays;
 mod requests;
+mod stats;
 mod subscription_change;
 mod subscription_requests;
 mod subscriptions;
@@ -64,6 +65,7 @@ routes! {
     post "/subscriptions/{id}/replay" => replays::of_subscription;
     get "/subscriptions/{id}/attempts" => attempts::of_subscription;
     get "/subscriptions/{id}/deliveries" => deliveries::of_subscription;
+    get "/subscriptions/{id}/stats" => stats::of_subscription;
     post "/events" => publish::one;
     post "/events/batch" => publish::batch;
     post "/ingest/{id}" => ingest::ingest;
@@ -81,6 +83,7 @@ routes! {
     get "/inbox" => inbox::list;
     delete "/inbox/{id}" => inbox::delete;
     get "/replays/{id}" => replays::get;
+    get "/stats" => stats::all;
 }
 
 /// The name of a method by that of the function for it.

@@ -94,7 +94,7 @@ impl Things {
             "deliveries" => &self.delivery,
             "replays" => &self.replay,
             "inbox" => &self.rejected,
-            "attempts" => "",
+            "attempts" | "stats" => "",
             other => panic!("whose id is in /{other}?"),
         };
         route.path.replace("{id}", id)
@@ -178,7 +178,7 @@ async fn an_admins_key_may_name_any_tenant_and_all_of_them_on_lists() {
     let locked = Locked::new();
     locked.open.spawn();
     let things = Things::of_acme(&locked.open).await;
-    let lists = ["/subscriptions", "/events", "/deliveries", "/attempts", "/inbox"];
+    let lists = ["/subscriptions", "/events", "/deliveries", "/attempts", "/inbox", "/stats"];
     for path in lists {
         let route = Route { method: "GET", path };
         for tenant in ["*", "acme", "_operations"] {

@@ -19,5 +19,6 @@ mod reasons;
 mod refusals;
 mod replays;
 mod requests;
+mod stats;
 mod subscription_requests;
 mod subscriptions;

@@ -14,12 +14,13 @@ use webhook_core::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId}
 use webhook_core::memory::MemoryQueue;
 use webhook_core::model::{Attempt, Delivery, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
-    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter,
+    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::RecordingDeliverer;
 use webhook_http_axum::{Draining, HttpOptions, probes, router};
@@ -84,7 +85,7 @@ impl DeliveryStore for Broken {
     async fn record(&self, _: &[Record]) -> Answer<Vec<Recorded>> {
         self.fail()
     }
-    async fn cancel_deleted(&self, _: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, _: u32) -> Answer<Vec<Ended>> {
         self.fail()
     }
     async fn expire(&self, _: Expire, _: u32) -> Answer<Expired> {
@@ -145,6 +146,22 @@ impl Inbox for Broken {
         self.fail()
     }
     async fn inbox_delete(&self, _: Option<&Tenant>, _: EventId) -> Answer<bool> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl Statistics for Broken {
+    async fn add_rollups(&self, _: &[Rollup]) -> Answer<()> {
+        self.fail()
+    }
+    async fn totals(&self, _: &Scope, _: Duration, _: u32) -> Answer<Totals> {
+        self.fail()
+    }
+    async fn compact_rollups(&self, _: u32) -> Answer<u64> {
+        self.fail()
+    }
+    async fn unfinished(&self, _: &Scope, _: u32) -> Answer<Unfinished> {
         self.fail()
     }
 }
@@ -252,6 +269,8 @@ fn requests() -> Vec<(Method, String, String)> {
         "/attempts",
         "/replays/ID",
         "/inbox",
+        "/stats",
+        "/subscriptions/ID/stats",
     ] {
         requests.push((Method::GET, path.replace("ID", id), String::new()));
     }

@@ -11,12 +11,13 @@ use webhook_core::id::{AttemptId, DeliveryId, EventId, ReplayId, SubscriptionId}
 use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Attempt, Delivery, StatusReason, Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
+use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
-    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, EventFilter,
+    Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl DeliveryStore for PlainStore {
     async fn record(&self, results: &[Record]) -> Answer<Vec<Recorded>> {
         self.0.record(results).await
     }
-    async fn cancel_deleted(&self, limit: u32) -> Answer<u64> {
+    async fn cancel_deleted(&self, limit: u32) -> Answer<Vec<Ended>> {
         self.0.cancel_deleted(limit).await
     }
     async fn expire(&self, which: Expire, limit: u32) -> Answer<Expired> {
@@ -141,6 +142,22 @@ impl Inbox for PlainStore {
     }
     async fn inbox_delete(&self, tenant: Option<&Tenant>, id: EventId) -> Answer<bool> {
         self.0.inbox_delete(tenant, id).await
+    }
+}
+
+#[async_trait]
+impl Statistics for PlainStore {
+    async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
+        self.0.add_rollups(rollups).await
+    }
+    async fn totals(&self, scope: &Scope, window: Duration, worst: u32) -> Answer<Totals> {
+        self.0.totals(scope, window, worst).await
+    }
+    async fn compact_rollups(&self, limit: u32) -> Answer<u64> {
+        self.0.compact_rollups(limit).await
+    }
+    async fn unfinished(&self, scope: &Scope, most: u32) -> Answer<Unfinished> {
+        self.0.unfinished(scope, most).await
     }
 }
 

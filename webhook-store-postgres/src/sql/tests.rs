@@ -82,6 +82,19 @@ const ALL: &[(&str, &str)] = &[
     ("REPLAY_NEXT", REPLAY_NEXT),
     ("REPLAY_MOVE", REPLAY_MOVE),
     ("REPLAY_DONE", REPLAY_DONE),
+    ("NOW", statistics::NOW),
+    ("ADD_ROLLUPS", statistics::ADD_ROLLUPS),
+    ("TOTALS_OF_TENANT", statistics::TOTALS_OF_TENANT),
+    ("TOTALS_OF_SUBSCRIPTION", statistics::TOTALS_OF_SUBSCRIPTION),
+    ("WORST_OF_ALL", statistics::WORST_OF_ALL),
+    ("WORST_OF_TENANT", statistics::WORST_OF_TENANT),
+    ("WORST_OF_SUBSCRIPTION", statistics::WORST_OF_SUBSCRIPTION),
+    ("TAKE_ROLLUPS", statistics::TAKE_ROLLUPS),
+    ("FORGET_ROLLUPS", statistics::FORGET_ROLLUPS),
+    ("LOOK_UP_ONE_BY_ONE", statistics::LOOK_UP_ONE_BY_ONE),
+    ("UNFINISHED_OF_ALL", statistics::UNFINISHED_OF_ALL),
+    ("UNFINISHED_OF_TENANT", statistics::UNFINISHED_OF_TENANT),
+    ("UNFINISHED_OF_SUBSCRIPTION", statistics::UNFINISHED_OF_SUBSCRIPTION),
 ];
 
 /// A statement with its parameters' types, prepared on a connection of the engine's.
@@ -120,7 +133,8 @@ async fn every_statement_can_be_prepared_and_reads_no_table_from_end_to_end() {
 
 #[test]
 fn every_statement_is_listed() {
-    let constants = include_str!("../sql.rs").lines().filter(|line| line.starts_with("pub(crate) const "));
+    let text = concat!(include_str!("../sql.rs"), include_str!("statistics.rs"));
+    let constants = text.lines().filter(|line| line.starts_with("pub(crate) const "));
     let names: Vec<&str> =
         constants.filter_map(|line| line.strip_prefix("pub(crate) const ")?.split(':').next()).collect();
     for name in &names {

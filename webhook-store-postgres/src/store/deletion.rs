@@ -6,6 +6,8 @@
 //! until it answers 0; the mark `draining` makes the work survive restarts and costs nothing when there is
 //! none.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -15,7 +17,7 @@ use webhook_core::error::BackendError;
 use webhook_core::id::{DeliveryId, SubscriptionId};
 use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::Hold;
-use webhook_core::store::Changed;
+use webhook_core::store::{Changed, Ended};
 
 use super::jobs::Part;
 use super::subscriptions;
@@ -63,7 +65,8 @@ pub(super) async fn delete(
     Ok(Changed::Done(deleted))
 }
 
-pub(super) async fn cancel_deleted(store: &Inner, limit: u32) -> Result<u64, BackendError> {
+pub(super) async fn cancel_deleted(store: &Inner, limit: u32) -> Result<Vec<Ended>, BackendError> {
+    let mut ended: BTreeMap<SubscriptionId, Ended> = BTreeMap::new();
     let mut cancelled = 0;
     let mut from = Uuid::nil();
     while cancelled < u64::from(limit) {
@@ -75,16 +78,25 @@ pub(super) async fn cancel_deleted(store: &Inner, limit: u32) -> Result<u64, Bac
             })
             .await?;
         match step {
-            Step::Cancelled(count) => cancelled += count,
+            Step::Cancelled(step) => {
+                cancelled += step.count;
+                match ended.entry(step.subscription_id) {
+                    Entry::Occupied(mut known) => known.get_mut().count += step.count,
+                    Entry::Vacant(new) if step.count > 0 => {
+                        new.insert(step);
+                    }
+                    Entry::Vacant(_) => {}
+                }
+            }
             Step::Drained(subscription) => from = subscription,
             Step::Nothing => break,
         }
     }
-    Ok(cancelled)
+    Ok(ended.into_values().collect())
 }
 
 enum Step {
-    Cancelled(u64),
+    Cancelled(Ended),
     /// Nothing is left of this one.
     Drained(Uuid),
     Nothing,
@@ -98,6 +110,8 @@ async fn batch(conn: &mut PgConnection, store: &Inner, from: Uuid, most: u64) ->
         return Ok(Step::Nothing);
     };
     let subscription: Uuid = codec::get(&row, "id")?;
+    let subscription_id = SubscriptionId::from_uuid(subscription);
+    let cancelled = Ended { tenant: codec::tenant(&row, "tenant")?, subscription_id, count: 0 };
     let rows =
         sqlx::query(sql::UNFINISHED).bind(subscription).bind(signed(most)).fetch_all(&mut *conn).await?;
     if rows.is_empty() {
@@ -106,7 +120,11 @@ async fn batch(conn: &mut PgConnection, store: &Inner, from: Uuid, most: u64) ->
         sqlx::query(sql::LOCK_DRAINING).bind(subscription).execute(&mut *conn).await?;
         let done = sqlx::query(sql::DRAINED).bind(subscription).execute(&mut *conn).await?;
         commit(conn).await?;
-        return Ok(if done.rows_affected() > 0 { Step::Drained(subscription) } else { Step::Cancelled(0) });
+        return Ok(if done.rows_affected() > 0 {
+            Step::Drained(subscription)
+        } else {
+            Step::Cancelled(cancelled)
+        });
     }
     let mut ids: Vec<DeliveryId> =
         rows.iter().map(|row| codec::delivery_id(row, "id")).collect::<Result<_, _>>()?;
@@ -120,5 +138,5 @@ async fn batch(conn: &mut PgConnection, store: &Inner, from: Uuid, most: u64) ->
     let mut part = Part::new(store);
     part.remove(conn, &ids).await?;
     part.commit(conn).await?;
-    Ok(Step::Cancelled(unfinished))
+    Ok(Step::Cancelled(Ended { count: unfinished, ..cancelled }))
 }

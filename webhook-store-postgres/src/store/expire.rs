@@ -5,16 +5,17 @@
 //! is, which removes its job, gives a lease's slot back to the lane and lets the next of its key follow. One
 //! that moves on between the look and the commit is left alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use sqlx::PgConnection;
 use webhook_core::error::BackendError;
-use webhook_core::id::{DeliveryId, LaneId};
+use webhook_core::id::{DeliveryId, LaneId, SubscriptionId};
 use webhook_core::lifecycle::{Input, step};
+use webhook_core::model::Tenant;
 use webhook_core::retry::RetryPolicy;
-use webhook_core::store::{Expire, Expired, Record, Recorded};
+use webhook_core::store::{Ended, Expire, Expired, Record, Recorded};
 
 use super::jobs::Part;
 use super::record;
@@ -29,6 +30,7 @@ const STEP: u32 = 256;
 
 pub(super) async fn expire(store: &Inner, which: Expire, limit: u32) -> Result<Expired, BackendError> {
     let mut ended: HashSet<DeliveryId> = HashSet::new();
+    let mut whose: BTreeMap<SubscriptionId, Ended> = BTreeMap::new();
     let mut released = Vec::new();
     let mut left = limit;
     while left > 0 {
@@ -38,21 +40,26 @@ pub(super) async fn expire(store: &Inner, which: Expire, limit: u32) -> Result<E
             .keeper
             .run("expire", &args, |conn, (store, which, most)| batch(conn, store, *which, *most).boxed())
             .await?;
-        ended.extend(&step.ended);
+        let count = step.ended.len();
+        for (id, tenant, subscription_id) in step.ended {
+            ended.insert(id);
+            let none = Ended { tenant, subscription_id, count: 0 };
+            whose.entry(subscription_id).or_insert(none).count += 1;
+        }
         released.extend(step.released);
-        left = left.saturating_sub(u32::try_from(step.ended.len()).unwrap_or(u32::MAX));
-        if step.found < most || step.ended.is_empty() {
+        left = left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        if step.found < most || count == 0 {
             break;
         }
     }
     // Who was released by one step may have ended in the next.
     released.retain(|(id, _)| !ended.contains(id));
-    Ok(Expired { count: ended.len() as u64, released })
+    Ok(Expired { ended: whose.into_values().collect(), released })
 }
 
 struct Step {
     found: u32,
-    ended: Vec<DeliveryId>,
+    ended: Vec<(DeliveryId, Tenant, SubscriptionId)>,
     released: Vec<(DeliveryId, LaneId)>,
 }
 
@@ -64,10 +71,12 @@ async fn batch(conn: &mut PgConnection, store: &Inner, which: Expire, most: u32)
     };
     let rows = query.bind(i64::from(most)).fetch_all(&mut *conn).await?;
     let mut records = Vec::with_capacity(rows.len());
+    let mut whose = Vec::with_capacity(rows.len());
     for row in &rows {
         let state = codec::state(row)?;
         let decided = step(&state, &Input::Expire, &NoRetries, 0.0)
             .map_err(|_| Fault::Defect("a finished delivery was found among the unfinished ones"))?;
+        whose.push((codec::tenant(row, "tenant")?, codec::subscription_id(row, "subscription")?));
         records.push(Record {
             id: codec::delivery_id(row, "id")?,
             revision: state.revision,
@@ -86,9 +95,9 @@ async fn batch(conn: &mut PgConnection, store: &Inner, which: Expire, most: u32)
         ended: Vec::new(),
         released: Vec::new(),
     };
-    for (record, answer) in records.iter().zip(answers) {
+    for ((record, (tenant, subscription)), answer) in records.iter().zip(whose).zip(answers) {
         if let Recorded::Applied { released, .. } = answer {
-            step.ended.push(record.id);
+            step.ended.push((record.id, tenant, subscription));
             step.released.extend(released);
         }
     }

@@ -13,6 +13,7 @@ mod prune;
 mod record;
 mod relay;
 mod replays;
+mod statistics;
 mod subscriptions;
 mod turns;
 mod whole;
@@ -31,9 +32,9 @@ use webhook_core::id::{DeliveryId, EventId, SubscriptionId};
 use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
-    Added, Changed, Changes, ConfigVersion, DeliveryStore, Expire, Expired, Insert, Inserted, Load, Loaded,
-    NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::error::Fault;
@@ -145,7 +146,7 @@ impl DeliveryStore for PgStore {
         run.await
     }
 
-    async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
+    async fn cancel_deleted(&self, limit: u32) -> Result<Vec<Ended>, BackendError> {
         deletion::cancel_deleted(&self.inner, limit).await
     }
 

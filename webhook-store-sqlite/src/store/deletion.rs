@@ -10,7 +10,7 @@ use std::sync::Arc;
 use webhook_core::id::{DeliveryId, SubscriptionId};
 use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::Hold;
-use webhook_core::store::Changed;
+use webhook_core::store::{Changed, Ended};
 
 use super::{insert, subscriptions};
 use crate::codec::{self, Document, signed};
@@ -74,14 +74,16 @@ pub(super) async fn drain(tx: &mut Tx<'_>, id: SubscriptionId) -> Result<(), Fau
     Ok(())
 }
 
-pub(super) async fn cancel_deleted(tx: &mut Tx<'_>, limit: u32) -> Result<u64, Fault> {
+pub(super) async fn cancel_deleted(tx: &mut Tx<'_>, limit: u32) -> Result<Vec<Ended>, Fault> {
     tx.begin().await?;
+    let mut ended: Vec<Ended> = Vec::new();
     let mut cancelled = 0;
     while cancelled < u64::from(limit) {
-        let next =
-            sqlx::query("SELECT id FROM webhooks_subscriptions WHERE draining = 1 ORDER BY id LIMIT 1")
-                .fetch_optional(&mut *tx.conn)
-                .await?;
+        let next = sqlx::query(
+            "SELECT id, tenant FROM webhooks_subscriptions WHERE draining = 1 ORDER BY id LIMIT 1",
+        )
+        .fetch_optional(&mut *tx.conn)
+        .await?;
         let Some(row) = next else { break };
         let subscription = codec::subscription_id(&row, "id")?;
         let left = i64::from(limit) - i64::try_from(cancelled).unwrap_or(i64::MAX);
@@ -93,9 +95,18 @@ pub(super) async fn cancel_deleted(tx: &mut Tx<'_>, limit: u32) -> Result<u64, F
                 .await?;
             continue;
         }
-        cancelled += cancel(tx, &ids).await?;
+        let count = cancel(tx, &ids).await?;
+        cancelled += count;
+        match ended.last_mut().filter(|ended| ended.subscription_id == subscription) {
+            Some(ended) => ended.count += count,
+            None if count > 0 => {
+                let tenant = codec::tenant(&row, "tenant")?;
+                ended.push(Ended { tenant, subscription_id: subscription, count });
+            }
+            None => {}
+        }
     }
-    Ok(cancelled)
+    Ok(ended)
 }
 
 /// Up to `limit` deliveries of a subscription that have a job or wait for their turn.

@@ -10,6 +10,7 @@ mod load;
 mod prune;
 mod record;
 mod replays;
+mod statistics;
 mod subscriptions;
 mod turns;
 mod whole;
@@ -26,9 +27,9 @@ use webhook_core::id::{DeliveryId, EventId, SubscriptionId};
 use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
-    Added, Changed, Changes, ConfigVersion, DeliveryStore, Expire, Expired, Insert, Inserted, Load, Loaded,
-    NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::open::SqliteStore;
@@ -108,7 +109,7 @@ impl DeliveryStore for SqliteStore {
         self.writer.run("record", move |tx| record::record(tx, results).boxed()).await
     }
 
-    async fn cancel_deleted(&self, limit: u32) -> Result<u64, BackendError> {
+    async fn cancel_deleted(&self, limit: u32) -> Result<Vec<Ended>, BackendError> {
         self.writer.run("cancel_deleted", move |tx| deletion::cancel_deleted(tx, limit).boxed()).await
     }
 

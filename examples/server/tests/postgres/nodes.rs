@@ -32,6 +32,12 @@ async fn an_api_node_takes_events_and_a_worker_node_delivers_them() {
     eventually("the delivery", async || (receiver.count() == 1).then_some(())).await;
     assert_eq!(receiver.times(), [(id, 1)].into());
     api.all_finished().await;
+    eventually("what the worker counted", async || {
+        let stats = api.get("/api/v1/stats?window=1h").await?.json();
+        let counts = (&stats["events"], &stats["deliveries"]["succeeded"], &stats["attempts"]["succeeded"]);
+        (counts == (&json!(1), &json!(1), &json!(1))).then_some(())
+    })
+    .await;
 
     for path in ["/health", "/ready"] {
         assert_eq!(worker.get(path).await.unwrap().status, 200, "{path}");

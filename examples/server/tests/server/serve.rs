@@ -57,6 +57,31 @@ async fn an_event_is_delivered_byte_for_byte_and_signed_by_standard_webhooks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statistics_tell_what_happened_at_once_and_outlive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = serve(&directory, &[]);
+    let api = Api::new(server.url());
+    let receiver = Receiver::start(Duration::ZERO).await;
+    api.subscribe(&receiver.url, &["order.*"]).await;
+    for event_type in ["order.paid", "order.sent", "nobody.asked"] {
+        api.publish(event_type, &json!(1)).await.expect("acknowledged");
+    }
+    api.all_finished().await;
+    let check = async |api: &Api| {
+        let stats = api.get("/api/v1/stats?window=1h").await.unwrap().json();
+        assert_eq!((&stats["window"], &stats["events"]), (&json!("1h"), &json!(3)), "{stats}");
+        assert_eq!(stats["attempts"], json!({"succeeded": 2, "failed": 0, "unknown": 0}), "{stats}");
+        assert_eq!((&stats["deliveries"]["succeeded"], &stats["success_rate"]), (&json!(2), &json!(1.0)));
+        assert!(stats["latency_ms"]["p99"].as_u64().unwrap() < 60_000, "{stats}");
+    };
+    check(&api).await;
+    server.signal(Signal::TERM);
+    assert!(server.ended().success());
+    let mut server = serve(&directory, &[]);
+    check(&Api::new(server.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_servers_settings_reach_the_engine() {
     let directory = tempfile::tempdir().unwrap();
     let more = ["--max-payload", "64", "--retry", "schedule:100ms", "--timeout", "200ms"];
