@@ -6,9 +6,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::time::Timestamp;
 
 /// A text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,14 @@ macro_rules! id {
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
+            }
+
+            /// When it was made, to the millisecond, by the clock of whoever made it; `None` of a UUID that
+            /// does not tell.
+            #[must_use]
+            pub fn made_at(&self) -> Option<Timestamp> {
+                let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+                Some(Timestamp::EPOCH.after(Duration::new(seconds, nanos)))
             }
 
             /// Reads the sixteen bytes of [`as_bytes`](Self::as_bytes).
@@ -127,6 +138,14 @@ mod tests {
     fn ids_made_later_sort_later() {
         let ids: Vec<EventId> = (0..1000).map(|_| EventId::new()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let id: EventId = "0190c8f2-7d1e-7c3a-9b0e-2f4f6a8b0c1d".parse().unwrap();
+        let millis = Timestamp::from_micros(0x0190_c8f2_7d1e * 1000);
+        assert_eq!(id.made_at(), Some(millis));
+        assert_eq!(EventId::from_uuid(Uuid::nil()).made_at(), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 use crate::error::{BACKEND, Fault};
 
 /// One script a version, the first being version 1. A released one never changes.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, TRACES];
 
 const V1: &str = "
 CREATE TABLE webhooks_meta (
@@ -247,6 +247,12 @@ ALTER TABLE webhooks_replays ADD COLUMN finished_at INTEGER;
 UPDATE webhooks_replays SET finished_at = started_at WHERE finished = 1;
 -- prune
 CREATE INDEX webhooks_replays_finished ON webhooks_replays (finished_at) WHERE finished = 1;
+";
+
+/// Which trace an event was published in, as the value of its `traceparent`.
+const TRACES: &str = "
+ALTER TABLE webhooks_events ADD COLUMN traceparent TEXT;
+ALTER TABLE webhooks_inbox ADD COLUMN traceparent TEXT;
 ";
 
 /// Brings the file's schema to this version.

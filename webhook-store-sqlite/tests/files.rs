@@ -103,7 +103,9 @@ async fn a_file_of_version_1_is_brought_up_to_date_with_what_is_in_it() {
     for back in [
         "DROP INDEX webhooks_replays_finished",
         "ALTER TABLE webhooks_replays DROP COLUMN finished_at",
-        "DELETE FROM webhooks_migrations WHERE version = 2",
+        "ALTER TABLE webhooks_events DROP COLUMN traceparent",
+        "ALTER TABLE webhooks_inbox DROP COLUMN traceparent",
+        "DELETE FROM webhooks_migrations WHERE version >= 2",
     ] {
         sqlx::query(back).execute(&mut conn).await.unwrap();
     }

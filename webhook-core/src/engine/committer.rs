@@ -10,10 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::meters::Call;
 use super::publish::PublishError;
+use super::spans;
 use super::worker::Ready;
 use crate::error::{BackendError, BackendErrorKind};
 use crate::model::DeliveryState;
@@ -210,8 +214,12 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
         let reservation = worker.as_ref().and_then(|worker| worker.reserve(inner, deliveries));
         let hand_off = reservation.as_ref().map(|reserved| &reserved.hand_off);
         tries += 1;
-        match inner.store.insert(&inserts, hand_off).await {
+        let started = Instant::now();
+        match inner.store.insert(&inserts, hand_off).instrument(spans::commit(inserts.len())).await {
             Ok(mut outcomes) => {
+                inner.meters.commit_time.took(started.elapsed());
+                inner.meters.commit_size.size(inserts.len());
+                count(inner, submissions, &outcomes);
                 if let (Some(worker), Some(reservation)) = (&worker, reservation) {
                     worker.start_reserved(inner, &reservation, handed_off(submissions, &mut outcomes));
                 } else if !inner.own_queue {
@@ -220,6 +228,7 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
                 return Ok(outcomes);
             }
             Err(error) => {
+                inner.meters.failure(Call::Insert);
                 if let (Some(worker), Some(reservation)) = (&worker, reservation) {
                     worker.slots.cancel(reservation.hand_off.room);
                 }
@@ -227,6 +236,17 @@ async fn insert(inner: &Arc<Inner>, submissions: &mut [Submission]) -> Result<Ve
                     return Err(error);
                 }
             }
+        }
+    }
+}
+
+fn count(inner: &Arc<Inner>, submissions: &[Submission], outcomes: &[Inserted]) {
+    for (submission, outcome) in submissions.iter().zip(outcomes) {
+        match outcome {
+            Inserted::Stored { .. } => inner.meters.published(submission.insert.deliveries.len()),
+            Inserted::Duplicate(_) => inner.meters.duplicate(),
+            // The one is an error to its publisher, the other is matched again.
+            Inserted::KeyReused | Inserted::Outdated => {}
         }
     }
 }

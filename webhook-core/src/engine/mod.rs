@@ -24,6 +24,8 @@
 //! | `requests` | what a person asks of a delivery, decided on what is stored |
 //! | `replayer` | reopens many deliveries, once each, across restarts |
 //! | `relay` | what applications inserted in their own transactions is published |
+//! | `meters`, `measure` | what was counted and what waits, for people and their tools |
+//! | `spans` | what a trace shows of all this, and nothing that is secret |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
@@ -38,6 +40,8 @@ mod draft;
 mod enqueuer;
 mod handle;
 mod keeper;
+mod measure;
+mod meters;
 mod publish;
 mod reconciler;
 mod recorder;
@@ -45,6 +49,7 @@ mod relay;
 mod replayer;
 mod requests;
 mod slots;
+mod spans;
 mod subscriptions;
 mod worker;
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::backoff::jittered;
 use super::handle::Inner;
+use super::meters::Call;
 use super::worker::{Phase, Worker};
 use super::{lane_settings, recorder};
 use crate::error::BackendError;
+use crate::model::DeliveryStatus;
 use crate::queue::{Enqueued, NewJob};
 use crate::store::{Expire, Owed};
 
@@ -27,8 +29,12 @@ const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 /// Sweeps every reconcile period and whenever somebody asks, until the worker stops.
 pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
     loop {
-        if let Err(error) = sweep(&inner).await {
-            tracing::warn!(error = &error as &dyn Error, "the sweep is tried again later");
+        match sweep(&inner).await {
+            Ok(()) => inner.meters.sweeps.one(),
+            Err(error) => {
+                inner.meters.failure(Call::Sweep);
+                tracing::warn!(error = &error as &dyn Error, "the sweep is tried again later");
+            }
         }
         let pause = jittered(inner.settings.reconcile_period);
         tokio::select! {
@@ -41,7 +47,12 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
 }
 
 async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
-    while inner.store.cancel_deleted(PAGE).await? >= u64::from(PAGE) {
+    loop {
+        let cancelled = inner.store.cancel_deleted(PAGE).await?;
+        inner.meters.ended(DeliveryStatus::Cancelled, cancelled);
+        if cancelled < u64::from(PAGE) {
+            break;
+        }
         tokio::time::sleep(BREATH).await;
     }
     for lane in inner.hopeless() {
@@ -74,6 +85,8 @@ async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     };
     let jobs: Vec<NewJob> = owed.iter().map(job).collect();
     let outcomes = inner.queue.enqueue(&jobs, None).await?;
+    inner.meters.offered.add(jobs.len() as u64);
+    count_recovered(inner, &outcomes);
     let behind: Vec<NewJob> = jobs
         .into_iter()
         .zip(outcomes)
@@ -90,7 +103,13 @@ async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     let settings: Vec<_> =
         subscriptions.iter().flatten().map(|subscription| lane_settings(subscription)).collect();
     inner.queue.lanes(&settings).await?;
-    inner.queue.enqueue(&behind, None).await.map(drop)
+    count_recovered(inner, &inner.queue.enqueue(&behind, None).await?);
+    Ok(())
+}
+
+fn count_recovered(inner: &Inner, outcomes: &[Enqueued]) {
+    let missed = outcomes.iter().filter(|outcome| matches!(outcome, Enqueued::Queued)).count();
+    inner.meters.recovered.add(missed as u64);
 }
 
 /// Prunes finished events at least every minute, until the worker stops.
@@ -99,6 +118,7 @@ pub(super) async fn prune(inner: Arc<Inner>, worker: Arc<Worker>) {
     let period = PRUNE_PERIOD.min(retention.max(Duration::from_secs(1)));
     loop {
         if let Err(error) = prune_all(&inner, retention).await {
+            inner.meters.failure(Call::Sweep);
             tracing::warn!(error = &error as &dyn Error, "finished events are pruned later");
         }
         tokio::select! {
@@ -114,6 +134,7 @@ pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
     let Some(max_age) = inner.settings.max_age else { return };
     loop {
         if let Err(error) = expire_all(&inner, Expire::OlderThan(max_age)).await {
+            inner.meters.failure(Call::Sweep);
             tracing::warn!(error = &error as &dyn Error, "old deliveries are expired later");
         }
         tokio::select! {
@@ -127,6 +148,7 @@ pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
 async fn expire_all(inner: &Inner, which: Expire) -> Result<(), BackendError> {
     loop {
         let expired = inner.store.expire(which, PAGE).await?;
+        inner.meters.ended(DeliveryStatus::Exhausted, expired.count);
         if expired.count > 0 {
             tracing::info!(deliveries = expired.count, ?which, "unfinished deliveries expired");
         }
@@ -141,8 +163,12 @@ async fn expire_all(inner: &Inner, which: Expire) -> Result<(), BackendError> {
 }
 
 async fn prune_all(inner: &Inner, retention: Duration) -> Result<(), BackendError> {
-    while inner.store.prune(retention, PRUNE).await? >= u64::from(PRUNE) {
+    loop {
+        let pruned = inner.store.prune(retention, PRUNE).await?;
+        inner.meters.pruned.add(pruned);
+        if pruned < u64::from(PRUNE) {
+            return Ok(());
+        }
         tokio::time::sleep(BREATH).await;
     }
-    Ok(())
 }

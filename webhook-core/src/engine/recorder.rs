@@ -11,10 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::backoff::{Backoff, sample};
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::meters::Call;
+use super::spans;
 use super::worker::{Phase, Worker};
 use crate::error::BackendError;
 use crate::id::{DeliveryId, LaneId};
@@ -24,6 +28,7 @@ use crate::model::{Attempt, DeliveryState, DeliveryStatus, DisabledReason};
 use crate::queue::{Enqueued, NewJob, Settle, Settled, Verdict};
 use crate::retry::{RetryPolicy, RetrySpec};
 use crate::store::{Record, RecordLease, Recorded};
+use crate::time::Timestamp;
 
 /// Results in one commit.
 const BATCH: usize = 256;
@@ -45,6 +50,9 @@ pub(super) struct Finished {
     /// The delivery as it was loaded.
     pub state: DeliveryState,
     pub endpoint: Arc<Endpoint>,
+    /// When it was published or to be delivered, whichever is later, in its first chain: what latency counts
+    /// from. The delivery's id tells, which core made when it was matched.
+    pub expected: Option<Timestamp>,
 }
 
 /// A result on its way into the store.
@@ -138,6 +146,7 @@ pub(super) async fn run(
             batch = match record(&inner, &worker, batch).await {
                 Ok(moved_on) => moved_on,
                 Err(Failed { batch, error }) => {
+                    inner.meters.failure(Call::Record);
                     tracing::warn!(
                         error = &error as &dyn Error,
                         results = batch.len(),
@@ -179,12 +188,18 @@ async fn record(
         return Err(Failed { batch, error });
     }
     let (steps, records): (Vec<_>, Vec<_>) = batch.iter().map(Pending::decide).unzip();
-    let outcomes = match inner.store.record(&records).await {
-        Ok(outcomes) => outcomes,
+    let started = Instant::now();
+    let outcomes = match inner.store.record(&records).instrument(spans::record(records.len())).await {
+        Ok(outcomes) => {
+            inner.meters.record_time.took(started.elapsed());
+            inner.meters.record_size.size(records.len());
+            outcomes
+        }
         Err(error) if error.is_retryable() => return Err(Failed { batch, error }),
         Err(error) if batch.len() == 1 => {
             // It stands alone: its lease runs out and the next worker finds an unknown attempt, eight of
             // which end it as poison.
+            inner.meters.failure(Call::Record);
             tracing::error!(error = &error as &dyn Error, delivery = ?batch[0].id(), "a result cannot be stored");
             worker.slots.release(batch.iter().map(Pending::id));
             return Ok(Vec::new());
@@ -205,6 +220,7 @@ async fn record(
                 if unanswered && strikes.is_some_and(|strikes| strikes >= PARKING_STRIKES) {
                     inner.give_up_on(pending.finished.attempt.subscription_id);
                 }
+                count_end(inner, &pending, &step);
                 report(&pending, &step);
                 if let Some(lease) = pending.lease.filter(|_| !inner.own_queue) {
                     let (id, verdict) = (pending.id(), verdict(step.next));
@@ -318,6 +334,7 @@ async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle], lanes: &[Lan
                 return;
             }
             Err(error) => {
+                inner.meters.failure(Call::Settle);
                 tracing::warn!(
                     error = &error as &dyn Error,
                     jobs = settles.len(),
@@ -350,7 +367,12 @@ async fn enqueue_jobs(inner: &Inner, jobs: &[NewJob]) {
     }
     match inner.queue.enqueue(jobs, None).await {
         Ok(outcomes) if !outcomes.contains(&Enqueued::LaneBehind) => {}
-        _ => inner.reconcile_now.notify_one(),
+        other => {
+            if other.is_err() {
+                inner.meters.failure(Call::Enqueue);
+            }
+            inner.reconcile_now.notify_one();
+        }
     }
 }
 
@@ -363,6 +385,17 @@ fn verdict(next: Next) -> Verdict {
     }
 }
 
+fn count_end(inner: &Inner, pending: &Pending, step: &Step) {
+    let now = step.state.status;
+    if now.is_finished() && !pending.state.status.is_finished() {
+        inner.meters.ended(now, 1);
+        let Finished { attempt, expected, .. } = &pending.finished;
+        if let Some(expected) = expected.filter(|_| now == DeliveryStatus::Succeeded) {
+            inner.meters.latency(attempt.started_at.after(attempt.duration).since(expected));
+        }
+    }
+}
+
 fn report(pending: &Pending, step: &Step) {
     let attempt = &pending.finished.attempt;
     tracing::debug!(
@@ -370,8 +403,8 @@ fn report(pending: &Pending, step: &Step) {
         subscription = %attempt.subscription_id,
         number = step.number,
         outcome = %attempt.outcome,
-        status_code = attempt.status_code,
-        error = attempt.error.as_ref().map(|error| error.kind.as_str()),
+        "http.response.status_code" = attempt.status_code,
+        "error.type" = attempt.error.as_ref().map(|error| error.kind.as_str()),
         duration_ms = attempt.duration.as_millis(),
         late = pending.late,
         "attempt"

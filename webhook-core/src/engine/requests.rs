@@ -87,6 +87,7 @@ pub(super) async fn ask(
         } else {
             Some(give_up_after(inner, loaded.subscription_id, loaded.subscription_version).await?)
         };
+        let ended = step.state.status;
         let record = Record {
             id,
             revision: loaded.state.revision,
@@ -98,6 +99,9 @@ pub(super) async fn ask(
         };
         match inner.store.record(&[record]).await?.into_iter().next() {
             Some(Recorded::Applied { released, .. }) => {
+                if !loaded.state.status.is_finished() {
+                    inner.meters.ended(ended, 1);
+                }
                 if !inner.own_queue {
                     tell_queue(inner, id, &loaded, next, &released).await;
                 }

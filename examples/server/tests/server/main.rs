@@ -13,7 +13,11 @@ mod disk;
 mod flags;
 mod isolation;
 mod listen;
+mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reasons;
 mod serve;
 mod start;
 mod support;
+mod traces;
