@@ -240,6 +240,7 @@ pub(crate) fn event() -> Event {
         deliver_at: None,
         idempotency_key: None,
         only: None,
+        traceparent: None,
     }
 }
 

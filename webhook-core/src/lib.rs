@@ -71,6 +71,7 @@ pub mod lane;
 pub mod lifecycle;
 pub mod matching;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod queue;
 pub mod retry;

@@ -28,6 +28,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 use tokio::sync::Semaphore;
 use webhook_core::error::BackendError;
+use webhook_core::store::PoolUse;
 
 use crate::config::PgOptions;
 use crate::error::{FEATURE_NOT_SUPPORTED, Fault, IDLE_IN_TRANSACTION, NO_SUCH_STATEMENT, READ_ONLY};
@@ -152,12 +153,14 @@ pub(crate) struct Connections {
     connector: Connector,
     role: Role,
     permits: Semaphore,
+    most: usize,
     idle: Mutex<Vec<PgConnection>>,
 }
 
 impl Connections {
     pub(crate) fn new(connector: Connector, role: Role, most: usize) -> Self {
-        Self { connector, role, permits: Semaphore::new(most.max(1)), idle: Mutex::default() }
+        let most = most.max(1);
+        Self { connector, role, permits: Semaphore::new(most), most, idle: Mutex::default() }
     }
 
     /// Runs `operation` on one of the connections: one statement, or a transaction that it begins by
@@ -226,6 +229,14 @@ impl Connections {
             }
             tries += 1;
         }
+    }
+
+    /// How many are open now. One that is being opened counts as one that is used.
+    pub(crate) fn usage(&self, name: &'static str) -> PoolUse {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let used = self.most.saturating_sub(self.permits.available_permits());
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        PoolUse { name, max: number(self.most), open: number(used + idle), in_use: number(used) }
     }
 
     /// Closes the idle connections and lets nobody in any more.

@@ -30,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "store", sql: include_str!("../schema/0001_store.sql") },
     Migration { version: 2, name: "queue", sql: include_str!("../schema/0002_queue.sql") },
     Migration { version: 3, name: "statistics", sql: include_str!("../schema/0003_statistics.sql") },
+    Migration { version: 4, name: "traceparent", sql: include_str!("../schema/0004_traceparent.sql") },
 ];
 
 /// The oldest server that is served, as `server_version_num`.

@@ -31,7 +31,7 @@ macro_rules! subscription {
 macro_rules! event {
     () => {
         "e.id AS event, e.tenant, e.event_type, e.content_type, e.ordering_key, e.deliver_at, e.idempotency_key,
-           e.only_subscription, e.payload"
+           e.only_subscription, e.payload, e.traceparent"
     };
 }
 
@@ -55,13 +55,13 @@ macro_rules! insert {
     WITH n AS MATERIALIZED (SELECT clock() AS now),
     e AS (
         INSERT INTO events (id, tenant, event_type, content_type, created_at, delivery_count, payload_size,
-                            ordering_key, deliver_at, idempotency_key, only_subscription, payload)
+                            ordering_key, deliver_at, idempotency_key, only_subscription, payload, traceparent)
         SELECT u.id, u.tenant, u.event_type, u.content_type, (SELECT now FROM n), u.delivery_count,
-               u.payload_size, u.ordering_key, u.deliver_at, u.idempotency_key, u.only_subscription, u.payload
+               u.payload_size, u.ordering_key, u.deliver_at, u.idempotency_key, u.only_subscription, u.payload, u.traceparent
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::text[],
-                    $8::timestamptz[], $9::text[], $10::uuid[], $11::bytea[])
+                    $8::timestamptz[], $9::text[], $10::uuid[], $11::bytea[], $26::text[])
             u (id, tenant, event_type, content_type, delivery_count, payload_size, ordering_key, deliver_at,
-               idempotency_key, only_subscription, payload)),
+               idempotency_key, only_subscription, payload, traceparent)),
     d AS (
         INSERT INTO deliveries (id, event, subscription, number, created_at, added, ordered, chain_start,
                                 give_up_at, next_attempt_at)
@@ -124,11 +124,11 @@ pub(crate) const INSERT_PLAIN: &str = insert_plain!(" FROM (SELECT 1) one");
 /// The same with the deliveries' jobs.
 pub(crate) const INSERT_AND_QUEUE: &str = insert_all!(
     ", q.outcomes, q.classes, q.marks, q.versions
-    FROM queue_add($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40) q"
+    FROM queue_add($27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41) q"
 );
 pub(crate) const INSERT_PLAIN_AND_QUEUE: &str = insert_plain!(
     ", q.outcomes, q.classes, q.marks, q.versions
-    FROM queue_add($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40) q"
+    FROM queue_add($27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41) q"
 );
 
 pub(crate) const KNOWN_EVENTS: &str = "SELECT id AS event, tenant FROM events WHERE id = ANY($1::uuid[])";
@@ -557,7 +557,7 @@ pub(crate) const TRY_RELAY: &str = "SELECT pg_try_advisory_lock($1)";
 pub(crate) const END_RELAY: &str = "SELECT pg_advisory_unlock($1)";
 
 pub(crate) const INBOX_TAKE: &str = "
-    SELECT number, id, tenant, event_type, payload, content_type, ordering_key, deliver_at, idempotency_key
+    SELECT number, id, tenant, event_type, payload, content_type, ordering_key, deliver_at, idempotency_key, traceparent
     FROM inbox WHERE problem IS NULL AND number >= $1 ORDER BY number LIMIT $2";
 
 pub(crate) const INBOX_PUBLISHED: &str = "DELETE FROM inbox WHERE number = ANY($1::bigint[])";

@@ -103,6 +103,7 @@ impl Bench {
                 deliver_at: None,
                 idempotency_key: None,
                 only: None,
+                traceparent: None,
             }),
             deliveries: vec![NewDelivery {
                 id: DeliveryId::new(),

@@ -18,7 +18,7 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 use crate::error::{BACKEND, Fault};
 
 /// One script a version, the first being version 1. A released one never changes.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, STATISTICS, TRACES];
 
 const V1: &str = "
 CREATE TABLE webhooks_meta (
@@ -249,7 +249,7 @@ UPDATE webhooks_replays SET finished_at = started_at WHERE finished = 1;
 CREATE INDEX webhooks_replays_finished ON webhooks_replays (finished_at) WHERE finished = 1;
 ";
 
-const V3: &str = "
+const STATISTICS: &str = "
 -- Statistics. Inserted once and never changed: docs/decisions/statistics.md.
 CREATE TABLE webhooks_rollups (
     id BLOB PRIMARY KEY,
@@ -284,6 +284,12 @@ DROP INDEX webhooks_deliveries_give_up;
 -- claim; and what is due of a subscription, counted
 DROP INDEX webhooks_jobs_due;
 CREATE INDEX webhooks_jobs_due ON webhooks_jobs (lane, due, leased) WHERE leased = 0;
+";
+
+/// Which trace an event was published in, as the value of its `traceparent`.
+const TRACES: &str = "
+ALTER TABLE webhooks_events ADD COLUMN traceparent TEXT;
+ALTER TABLE webhooks_inbox ADD COLUMN traceparent TEXT;
 ";
 
 /// Brings the file's schema to this version.

@@ -107,7 +107,9 @@ async fn a_file_of_version_1_is_brought_up_to_date_with_what_is_in_it() {
         "DROP INDEX webhooks_deliveries_open",
         "CREATE INDEX webhooks_deliveries_give_up ON webhooks_deliveries (subscription, give_up_at)
          WHERE finished_at IS NULL",
-        "DELETE FROM webhooks_migrations WHERE version > 1",
+        "ALTER TABLE webhooks_events DROP COLUMN traceparent",
+        "ALTER TABLE webhooks_inbox DROP COLUMN traceparent",
+        "DELETE FROM webhooks_migrations WHERE version >= 2",
     ] {
         sqlx::query(back).execute(&mut conn).await.unwrap();
     }

@@ -1,5 +1,5 @@
 //! What is answered where: the API below `/api/v1`, probes and its description beside it, a page at `/`; of a process that only delivers,
-//! the probes alone; and the gate that a stop closes.
+//! probes and metrics alone; and the gate that a stop closes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 use webhook_core::Webhooks;
 use webhook_core::store::History;
-use webhook_http_axum::{Draining, HttpOptions, Problem, ProblemCode, documentation, probes};
+use webhook_http_axum::{Draining, HttpOptions, Problem, ProblemCode, documentation, metrics, probes};
 
 use crate::config::ServeConfig;
 
@@ -83,7 +83,7 @@ pub(crate) fn app(
     config: &ServeConfig,
     gate: Gate,
 ) -> Router {
-    let probes = probes(webhooks.clone(), gate.draining.clone());
+    let probes = probes(webhooks.clone(), gate.draining.clone()).merge(metrics(webhooks.clone()));
     if !config.role.serves_api() {
         return probes.fallback(only_probes);
     }
@@ -129,7 +129,7 @@ async fn nothing_here() -> Problem {
 async fn only_probes() -> Problem {
     Problem::new(
         ProblemCode::NotFound,
-        "this process delivers and answers probes alone; ask one that serves the API",
+        "this process delivers and answers probes and /metrics alone; ask one that serves the API",
     )
 }
 
@@ -140,7 +140,8 @@ async fn page() -> Html<&'static str> {
         env!("CARGO_PKG_VERSION"),
         "</h1><p>The API is at <a href=\"/api/v1/subscriptions\">/api/v1</a>; <a href=\"/docs\">/docs</a> ",
         "describes it, and so does <a href=\"/openapi.json\">/openapi.json</a>; probes are at ",
-        "<a href=\"/health\">/health</a> and <a href=\"/ready\">/ready</a>.</p></html>",
+        "<a href=\"/health\">/health</a> and <a href=\"/ready\">/ready</a>, metrics at ",
+        "<a href=\"/metrics\">/metrics</a>.</p></html>",
     ))
 }
 

@@ -16,6 +16,7 @@ mod http;
 mod listen;
 mod logging;
 mod migrate;
+mod otlp;
 mod report;
 mod serve;
 mod service;

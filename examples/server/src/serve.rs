@@ -8,20 +8,21 @@ use crate::report::Failure;
 use crate::service::{Service, block_on};
 use crate::signals::{Signals, stop_requested};
 use crate::terminal::{Screen, escaped};
-use crate::{logging, version};
+use crate::{logging, otlp, version};
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// When something that is needed to start is not there.
 pub(crate) fn run(config: &ServeConfig) -> Result<(), Failure> {
-    logging::init(config.log_format, config.log.clone());
+    let exporter = otlp::Exporter::from_environment()?;
+    logging::init_with(config.log_format, config.log.clone(), exporter.as_ref().map(otlp::Exporter::layer));
     // Every attempt in flight and every client is a file to the system, and the usual limit of 1,024 is less than
     // the default concurrency and its idle connections need. Where it cannot be raised, the server still works.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-    block_on(async {
+    let result = block_on(async {
         // Caught from here on: a signal during the start is not lost.
         let mut signals = Signals::new().map_err(Failure::start)?;
         let service = Service::start(config).await?;
@@ -32,7 +33,11 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), Failure> {
         service.stop(grace).await;
         tracing::info!("stopped");
         Ok(())
-    })
+    });
+    if let Some(exporter) = exporter {
+        exporter.stop();
+    }
+    result
 }
 
 /// The one line that a person or a program waits for. Not a log line: a filter must not hide it.

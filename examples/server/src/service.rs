@@ -17,6 +17,7 @@ use crate::accept;
 use crate::backend::Backend;
 use crate::config::ServeConfig;
 use crate::http::{self, Gate};
+use crate::otlp;
 use crate::report::Failure;
 
 /// Longest wait for requests to the API at a stop. They take milliseconds; only a client that stopped sending in
@@ -108,7 +109,8 @@ fn build(config: &ServeConfig, backend: &Backend) -> Result<Webhooks, Failure> {
         .max_payload(config.max_payload)
         .retention(config.retention)
         .max_age(config.max_age)
-        .user_agent(concat!("webhook-server/", env!("CARGO_PKG_VERSION")));
+        .user_agent(concat!("webhook-server/", env!("CARGO_PKG_VERSION")))
+        .begin_traces(otlp::is_configured());
     if let Some(queue) = &backend.queue {
         builder = builder.queue(Arc::clone(queue));
     }

@@ -1,7 +1,7 @@
 //! Events that applications inserted in transactions of their own.
 
 use webhook_core::id::EventId;
-use webhook_core::model::NewEvent;
+use webhook_core::model::{NewEvent, TraceParent};
 use webhook_core::store::{InboxEvent, InboxId, InboxOutcome, PageRequest, RejectedEvent};
 use webhook_core::time::Timestamp;
 
@@ -70,6 +70,7 @@ pub async fn a_row_is_taken_as_it_was_inserted<F: StoreFixture>(fixture: &F) {
         .tenant(tenant("acme"))
         .ordering_key("o")
         .idempotency_key("k")
+        .traceparent(TraceParent::new())
         .deliver_at(at);
     let id = publish_later(&desk, full.clone()).await;
     let bare = publish_later(&desk, event()).await;

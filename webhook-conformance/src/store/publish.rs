@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use webhook_core::id::{DeliveryId, EventId};
-use webhook_core::model::{DeliveryStatus, Event, Subscription};
+use webhook_core::model::{DeliveryStatus, Event, Subscription, TraceParent};
 use webhook_core::store::{Duplicate, Insert, Inserted, KEY_LIFETIME, Load, NewDelivery};
 use webhook_core::time::Timestamp;
 
@@ -30,6 +30,7 @@ pub async fn a_stored_event_is_loaded_as_it_was<F: StoreFixture>(fixture: &F) {
         ordering_key: Some("customer \u{1f980}".to_owned()),
         idempotency_key: Some("key-1".to_owned()),
         only: Some(subscription.id),
+        traceparent: Some(TraceParent::new()),
         ..event()
     };
     let published = desk.publish_event(event.clone(), &[Arc::clone(&subscription)]).await;

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
-use super::config::Endpoint;
 use super::handle::Inner;
 use super::recorder::Finished;
+use super::spans;
 use super::worker::{Phase, Ready, Worker};
 use crate::deliver::{Exchange, Request};
 use crate::id::AttemptId;
 use crate::lane::Effect;
 use crate::lifecycle::{Ending, RETRY_AFTER_CAP};
-use crate::model::{Attempt, AttemptError, DeliveryState, ErrorKind, Event, Outcome, Trigger};
+use crate::model::{Attempt, AttemptError, ErrorKind, Outcome, TraceParent, Trigger};
 use crate::queue::Lease;
 use crate::signature::{SignatureScheme, WEBHOOK_ID, WEBHOOK_TIMESTAMP};
 use crate::time::Timestamp;
@@ -26,26 +27,41 @@ use crate::time::Timestamp;
 /// A deliverer that does not keep its deadline is cut off so much after it.
 const OVERTIME: Duration = Duration::from_secs(1);
 
+/// W3C Trace Context, section 3.2. `tracestate` is not kept: it may be left out, never sent without this.
+const TRACEPARENT: &str = "traceparent";
+
 /// Makes the attempt and hands its result to the recorder, which frees its slot.
 pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>, lease: Lease, ready: Ready) {
     let started_at = inner.clock.now();
-    let exchange = exchange(&inner, &worker, &ready, started_at).await;
+    // This attempt is a step of its own in the event's trace.
+    let step = ready.event.traceparent.map(|given| given.child());
+    let span = spans::attempt(&lease, &ready, step);
+    let exchange = exchange(&inner, &worker, &ready, started_at, step).instrument(span.clone()).await;
+    spans::answered(&span, &exchange);
+    drop(span);
     let finished = finished(&lease, ready, started_at, exchange, inner.clock.now());
     // The recorder ends after everything else; should it be gone, the lease runs out and tells.
+    let Attempt { outcome, error, duration, .. } = &finished.attempt;
+    inner.meters.attempt(*outcome, error.as_ref().map(|error| error.kind), *duration);
     let _ = worker.results.send(finished);
 }
 
-async fn exchange(inner: &Inner, worker: &Worker, ready: &Ready, started_at: Timestamp) -> Exchange {
+async fn exchange(
+    inner: &Inner,
+    worker: &Worker,
+    ready: &Ready,
+    started_at: Timestamp,
+    step: Option<TraceParent>,
+) -> Exchange {
     let started = Instant::now();
     let failed = |kind, detail: &str| Exchange {
         duration: started.elapsed(),
         result: Err(AttemptError::new(kind, detail)),
     };
-    let request =
-        match request(&ready.event, &ready.endpoint, &ready.state, started_at, &inner.settings.user_agent) {
-            Ok(request) => request,
-            Err(error) => return Exchange { duration: Duration::ZERO, result: Err(error) },
-        };
+    let request = match request(ready, step, started_at, &inner.settings.user_agent) {
+        Ok(request) => request,
+        Err(error) => return Exchange { duration: Duration::ZERO, result: Err(error) },
+    };
     let deadline = request.deadline + OVERTIME;
     let delivery = AssertUnwindSafe(async { inner.deliverer.deliver(request).await }).catch_unwind();
     tokio::select! {
@@ -61,18 +77,19 @@ async fn exchange(inner: &Inner, worker: &Worker, ready: &Ready, started_at: Tim
 
 /// What a receiver gets.
 fn request(
-    event: &Event,
-    endpoint: &Endpoint,
-    state: &DeliveryState,
+    ready: &Ready,
+    step: Option<TraceParent>,
     now: Timestamp,
     user_agent: &str,
 ) -> Result<Request, AttemptError> {
+    let Ready { state, event, endpoint } = ready;
     let subscription = &endpoint.subscription;
+    let is_own = |header: &str| subscription.headers.keys().any(|name| name.eq_ignore_ascii_case(header));
     let id = event.id.to_string();
     let seconds = now.as_seconds();
-    let mut headers: Vec<(Cow<'static, str>, String)> = Vec::with_capacity(8 + subscription.headers.len());
+    let mut headers: Vec<(Cow<'static, str>, String)> = Vec::with_capacity(9 + subscription.headers.len());
     headers.push((Cow::Borrowed("content-type"), event.content_type.as_ref().to_owned()));
-    if !subscription.headers.keys().any(|name| name.eq_ignore_ascii_case("user-agent")) {
+    if !is_own("user-agent") {
         headers.push((Cow::Borrowed("user-agent"), user_agent.to_owned()));
     }
     let signature = endpoint.signer(now).sign(&id, seconds, &event.payload);
@@ -90,6 +107,9 @@ fn request(
     }
     headers.push((Cow::Borrowed("webhook-event-type"), event.event_type.to_string()));
     headers.push((Cow::Borrowed("webhook-attempt"), (state.attempts + 1).to_string()));
+    if let Some(step) = step.filter(|_| !is_own(TRACEPARENT)) {
+        headers.push((Cow::Borrowed(TRACEPARENT), step.to_string()));
+    }
     for (name, value) in &subscription.headers {
         headers.push((Cow::Owned(name.to_ascii_lowercase()), value.clone()));
     }

@@ -22,6 +22,7 @@ pub(super) struct Settings {
     pub max_age: Option<Duration>,
     pub reconcile_period: Duration,
     pub user_agent: String,
+    pub begin_traces: bool,
 }
 
 /// Collects the parts of an engine; from [`Webhooks::builder`].
@@ -78,6 +79,7 @@ impl Builder {
                 max_age: Some(Duration::from_secs(30 * 86_400)),
                 reconcile_period: Duration::from_secs(5),
                 user_agent: concat!("webhook-core/", env!("CARGO_PKG_VERSION")).to_owned(),
+                begin_traces: false,
             },
         }
     }
@@ -159,6 +161,14 @@ impl Builder {
     /// The `user-agent` of every request, unless a subscription's own headers replace it.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.settings.user_agent = user_agent.into();
+        self
+    }
+
+    /// Whether an event that is published without a [`traceparent`](crate::model::NewEvent::traceparent) begins a
+    /// trace. For an application that exports its spans; without one, nobody could look the trace up. Default: no,
+    /// and what was published without one is delivered without one.
+    pub fn begin_traces(mut self, begin: bool) -> Self {
+        self.settings.begin_traces = begin;
         self
     }
 

@@ -11,10 +11,13 @@ use std::time::Duration;
 use futures::future;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::meters::Call;
 use super::publish::PublishError;
+use super::spans;
 use super::worker::{Ready, Reservation, Worker};
 use crate::error::{BackendError, BackendErrorKind};
 use crate::model::DeliveryState;
@@ -248,9 +251,15 @@ async fn insert(inner: &Arc<Inner>, submissions: &[Submission]) -> Result<Stored
             worker.as_ref().and_then(|worker| Some((Arc::clone(worker), worker.reserve(inner, deliveries)?)));
         let hand_off = reservation.as_ref().map(|(_, reserved)| &reserved.hand_off);
         tries += 1;
-        match inner.store.insert(&inserts, hand_off).await {
-            Ok(outcomes) => return Ok(Stored { outcomes, reservation }),
+        let started = Instant::now();
+        match inner.store.insert(&inserts, hand_off).instrument(spans::commit(inserts.len())).await {
+            Ok(outcomes) => {
+                inner.meters.commit_time.took(started.elapsed());
+                inner.meters.commit_size.size(inserts.len());
+                return Ok(Stored { outcomes, reservation });
+            }
             Err(error) => {
+                inner.meters.failure(Call::Insert);
                 if let Some((worker, reservation)) = reservation {
                     worker.slots.cancel(reservation.hand_off.room);
                 }
@@ -307,13 +316,19 @@ fn refuse(replies: Vec<oneshot::Sender<Result<Inserted, PublishError>>>, error: 
     }
 }
 
-/// For the statistics: events that are stored now and were not before.
+/// Counts events that are stored now and were not before, and those that were.
 fn count(inner: &Arc<Inner>, submissions: &[Submission], outcomes: &[Inserted]) {
     for (submission, outcome) in submissions.iter().zip(outcomes) {
-        if let Inserted::Stored { .. } = outcome {
-            let Insert { event, deliveries, .. } = &submission.insert;
-            let subscriptions = deliveries.iter().map(|delivery| delivery.subscription_id);
-            inner.tally().count(&event.tenant, subscriptions, |counts| counts.events += 1);
+        let Insert { event, deliveries, .. } = &submission.insert;
+        match outcome {
+            Inserted::Stored { .. } => {
+                inner.meters.published(deliveries.len());
+                let subscriptions = deliveries.iter().map(|delivery| delivery.subscription_id);
+                inner.tally().count(&event.tenant, subscriptions, |counts| counts.events += 1);
+            }
+            Inserted::Duplicate(_) => inner.meters.duplicate(),
+            // The one is an error to its publisher, the other is matched again.
+            Inserted::KeyReused | Inserted::Outdated => {}
         }
     }
 }

@@ -8,12 +8,14 @@ use std::error::Error;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::backoff::Backoff;
 use super::config::Endpoint;
 use super::handle::Inner;
-use super::lane_settings;
+use super::meters::Call;
 use super::worker::{Phase, Ready, Worker};
+use super::{lane_settings, spans};
 use crate::error::BackendError;
 use crate::id::{AttemptId, SubscriptionId, Token};
 use crate::lane::{Class, Effect, Room};
@@ -85,13 +87,20 @@ async fn claim(inner: &Arc<Inner>, worker: &Arc<Worker>) -> Result<Claimed, Back
         max_in_flight: inner.settings.max_in_flight,
         avoid: avoid.lanes,
     };
-    let leases = match inner.queue.claim(&claim).await {
+    let span = spans::claim();
+    let leases = match inner.queue.claim(&claim).instrument(span.clone()).await {
         Ok(leases) => leases,
         Err(error) => {
+            inner.meters.failure(Call::Claim);
             worker.slots.cancel(room);
             return Err(error);
         }
     };
+    span.record("messaging.batch.message_count", leases.len());
+    drop(span);
+    if !leases.is_empty() {
+        inner.meters.claim_size.size(leases.len());
+    }
     let reserved = room;
     for lease in &leases {
         room.take(lease.class, 1);
@@ -143,6 +152,7 @@ async fn start(
     if !settles.is_empty()
         && let Err(error) = inner.queue.settle(&settles).await
     {
+        inner.meters.failure(Call::Settle);
         tracing::warn!(
             error = &error as &dyn Error,
             jobs = settles.len(),
@@ -151,6 +161,7 @@ async fn start(
     }
     for (lease, loaded) in unknown {
         if let Err(error) = record_unknown(inner, &lease, *loaded).await {
+            inner.meters.failure(Call::Record);
             tracing::warn!(error = &error as &dyn Error, delivery = %lease.id, "an unknown attempt is not recorded yet");
         }
     }
@@ -194,6 +205,7 @@ async fn load(inner: &Arc<Inner>, leases: Vec<Lease>) -> Vec<(Lease, Found)> {
     match try_load(inner, &leases).await {
         Ok(found) => leases.into_iter().zip(found).collect(),
         Err(error) if error.is_retryable() => {
+            inner.meters.failure(Call::Load);
             tracing::warn!(
                 error = &error as &dyn Error,
                 jobs = leases.len(),
@@ -202,6 +214,7 @@ async fn load(inner: &Arc<Inner>, leases: Vec<Lease>) -> Vec<(Lease, Found)> {
             leases.into_iter().map(|lease| (lease, Found::Unknown)).collect()
         }
         Err(error) if leases.len() == 1 => {
+            inner.meters.failure(Call::Load);
             tracing::error!(error = &error as &dyn Error, delivery = %leases[0].id, "a delivery cannot be loaded");
             leases.into_iter().map(|lease| (lease, Found::Broken)).collect()
         }
@@ -352,6 +365,10 @@ async fn record_unknown(inner: &Arc<Inner>, lease: &Lease, loaded: Loaded) -> Re
                 counts.ended(state.status, 1);
             }
         });
+        attempts.iter().for_each(|attempt| inner.meters.attempt(attempt.outcome, None, attempt.duration));
+        if !seen.status.is_finished() {
+            inner.meters.ended(state.status, 1);
+        }
     }
     if !inner.own_queue {
         // Stale or not, the next claim sees what is there.

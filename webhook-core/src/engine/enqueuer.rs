@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::committer::Submission;
 use super::handle::Inner;
 use super::lane_settings;
+use super::meters::Call;
 use super::worker::{Ready, Worker};
 use crate::error::BackendError;
 use crate::model::DeliveryState;
@@ -115,6 +116,7 @@ async fn run(inner: std::sync::Weak<Inner>, mut waiting: mpsc::Receiver<Waiting>
             if jobs > 0
                 && let Err(error) = enqueue(&inner, part, worker).await
             {
+                inner.meters.failure(Call::Enqueue);
                 tracing::warn!(
                     error = &error as &dyn Error,
                     jobs,

@@ -13,6 +13,8 @@ use super::builder::{Builder, Settings};
 use super::committer::{BATCH, Committer, Line};
 use super::config::{Configs, Defaults, lock};
 use super::enqueuer::Enqueuer;
+use super::measure::Gauges;
+use super::meters::Meters;
 use super::publish::{self, PublishError, Published};
 use super::replayer;
 use super::requests::{self, Ask, RequestError};
@@ -40,6 +42,8 @@ pub(super) struct Inner {
     pub rules: TargetRules,
     pub settings: Settings,
     pub configs: Configs,
+    pub meters: Meters,
+    pub gauges: Gauges,
     /// Something waits for the reconciler.
     pub reconcile_now: Notify,
     /// A replay was started.
@@ -77,6 +81,8 @@ impl Inner {
             rules,
             settings,
             configs: Configs::new(defaults),
+            meters: Meters::new(),
+            gauges: Gauges::default(),
             reconcile_now: Notify::new(),
             replay_now: Notify::new(),
             relay_now: Notify::new(),
@@ -133,7 +139,7 @@ impl fmt::Debug for Inner {
 /// See the [crate's documentation](crate) for an example.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// Workers run already in this process.
@@ -148,7 +154,8 @@ const PROBE: Duration = Duration::from_secs(2);
 /// store allows itself.
 const PUBLISH: Duration = Duration::from_secs(5);
 
-async fn in_time<T>(
+/// What a backend answers, or that it does not.
+pub(super) async fn in_time<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
@@ -190,6 +197,14 @@ impl Webhooks {
     }
 
     async fn publish_in_line(&self, event: NewEvent, line: Line) -> Result<Published, PublishError> {
+        let published = self.publish_in_time(event, line).await;
+        if let Err(error) = &published {
+            self.inner.meters.refused(error.name());
+        }
+        published
+    }
+
+    async fn publish_in_time(&self, event: NewEvent, line: Line) -> Result<Published, PublishError> {
         if self.inner.stopped.load(std::sync::atomic::Ordering::Acquire) {
             return Err(PublishError::Stopped);
         }

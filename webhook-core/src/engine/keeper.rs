@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::handle::Inner;
+use super::meters::Call;
 use super::worker::Worker;
 
 /// How often it looks while something is in flight.
@@ -41,6 +42,7 @@ async fn renew(inner: &Inner, worker: &Worker, lease: Duration) {
             }
         }
         Err(error) => {
+            inner.meters.failure(Call::Extend);
             tracing::warn!(error = &error as &dyn Error, leases = due.len(), "leases were not renewed");
         }
     }

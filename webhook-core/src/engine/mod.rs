@@ -26,6 +26,8 @@
 //! | `relay` | what applications inserted in their own transactions is published |
 //! | `tally` | what is committed is counted, and written as roll-ups |
 //! | `backlog` | what has to be done, counted within bounds |
+//! | `meters`, `measure` | what was counted and what waits, for people and their tools |
+//! | `spans` | what a trace shows of all this, and nothing that is secret |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
@@ -41,6 +43,8 @@ mod draft;
 mod enqueuer;
 mod handle;
 mod keeper;
+mod measure;
+mod meters;
 mod publish;
 mod reconciler;
 mod recorder;
@@ -48,6 +52,7 @@ mod relay;
 mod replayer;
 mod requests;
 mod slots;
+mod spans;
 mod subscriptions;
 mod tally;
 mod worker;

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
+use tracing::Instrument as _;
 
 use super::committer::{Line, Submission};
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::spans;
 use crate::error::BackendError;
 use crate::id::{DeliveryId, EventId, SubscriptionId};
 use crate::matching::LazyJson;
-use crate::model::{Event, NewEvent};
+use crate::model::{Event, NewEvent, TraceParent};
 use crate::store::{Insert, Inserted, NewDelivery};
 
 /// What `publish` stored, or what an earlier one had.
@@ -74,6 +76,19 @@ impl PublishError {
         Self::Invalid { field, detail: detail.to_string() }
     }
 
+    /// The kind of error, as a label and in spans.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "invalid",
+            Self::TooLarge { .. } => "too_large",
+            Self::KeyReused => "key_reused",
+            Self::SubscriptionNotFound => "subscription_not_found",
+            Self::Unavailable(_) => "unavailable",
+            Self::Rejected(_) => "rejected",
+            Self::Stopped => "stopped",
+        }
+    }
+
     pub(super) fn store(error: BackendError) -> Self {
         if error.is_retryable() { Self::Unavailable(error) } else { Self::Rejected(error) }
     }
@@ -87,8 +102,23 @@ pub(super) async fn publish(
     new: NewEvent,
     line: Line,
 ) -> Result<Published, PublishError> {
-    let regardless = new.regardless;
+    let (regardless, is_traced) = (new.regardless, new.traceparent.is_some());
     let event = Arc::new(accept(inner, new)?);
+    let span = spans::publish(&event, is_traced);
+    let published = publish_accepted(inner, event, regardless, line).instrument(span.clone()).await;
+    match &published {
+        Ok(published) => span.record("webhook.deliveries", published.delivery_count),
+        Err(error) => span.record("error.type", error.name()),
+    };
+    published
+}
+
+async fn publish_accepted(
+    inner: &Arc<Inner>,
+    event: Arc<Event>,
+    regardless: bool,
+    line: Line,
+) -> Result<Published, PublishError> {
     let fingerprint = if event.idempotency_key.is_some() { fingerprint(&event) } else { [0; 32] };
     for _ in 0..MATCHES {
         let now = inner.clock.now();
@@ -205,6 +235,7 @@ fn accept(inner: &Inner, new: NewEvent) -> Result<Event, PublishError> {
         deliver_at: new.deliver_at,
         idempotency_key: new.idempotency_key,
         only: new.only,
+        traceparent: new.traceparent.or_else(|| inner.settings.begin_traces.then(TraceParent::new)),
     })
 }
 
@@ -270,12 +301,14 @@ mod tests {
                 deliver_at: None,
                 idempotency_key: Some("k".into()),
                 only: None,
+                traceparent: None,
             };
             change(&mut event);
             fingerprint(&event)
         };
         let same = event(|_| {});
         assert_eq!(same, event(|event| event.id = EventId::new()));
+        assert_eq!(same, event(|event| event.traceparent = Some(TraceParent::new())));
         assert_ne!(same, event(|event| event.payload = "{} ".into()));
         assert_ne!(same, event(|event| event.ordering_key = Some(String::new())));
         assert_ne!(same, event(|event| event.deliver_at = Some(crate::time::Timestamp::EPOCH)));

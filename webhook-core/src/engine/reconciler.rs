@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::backoff::jittered;
 use super::handle::Inner;
+use super::meters::Call;
 use super::worker::{Phase, Worker};
 use super::{lane_settings, recorder};
 use crate::error::BackendError;
@@ -30,8 +31,12 @@ const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 /// Sweeps every reconcile period and whenever somebody asks, until the worker stops.
 pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
     loop {
-        if let Err(error) = sweep(&inner).await {
-            tracing::warn!(error = &error as &dyn Error, "the sweep is tried again later");
+        match sweep(&inner).await {
+            Ok(()) => inner.meters.sweeps.one(),
+            Err(error) => {
+                inner.meters.failure(Call::Sweep);
+                tracing::warn!(error = &error as &dyn Error, "the sweep is tried again later");
+            }
         }
         let pause = jittered(inner.settings.reconcile_period);
         tokio::select! {
@@ -82,6 +87,8 @@ async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     };
     let jobs: Vec<NewJob> = owed.iter().map(job).collect();
     let outcomes = inner.queue.enqueue(&jobs, None).await?;
+    inner.meters.offered.add(jobs.len() as u64);
+    count_recovered(inner, &outcomes);
     let behind: Vec<NewJob> = jobs
         .into_iter()
         .zip(outcomes)
@@ -98,7 +105,13 @@ async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     let settings: Vec<_> =
         subscriptions.iter().flatten().map(|subscription| lane_settings(subscription)).collect();
     inner.queue.lanes(&settings).await?;
-    inner.queue.enqueue(&behind, None).await.map(drop)
+    count_recovered(inner, &inner.queue.enqueue(&behind, None).await?);
+    Ok(())
+}
+
+fn count_recovered(inner: &Inner, outcomes: &[Enqueued]) {
+    let missed = outcomes.iter().filter(|outcome| matches!(outcome, Enqueued::Queued)).count();
+    inner.meters.recovered.add(missed as u64);
 }
 
 /// Prunes finished events at least every minute, until the worker stops.
@@ -107,6 +120,7 @@ pub(super) async fn prune(inner: Arc<Inner>, worker: Arc<Worker>) {
     let period = PRUNE_PERIOD.min(retention.max(Duration::from_secs(1)));
     loop {
         if let Err(error) = prune_all(&inner, retention).await {
+            inner.meters.failure(Call::Sweep);
             tracing::warn!(error = &error as &dyn Error, "finished events are pruned later");
         }
         tokio::select! {
@@ -143,6 +157,7 @@ pub(super) async fn expire(inner: Arc<Inner>, worker: Arc<Worker>) {
     let Some(max_age) = inner.settings.max_age else { return };
     loop {
         if let Err(error) = expire_all(&inner, Expire::OlderThan(max_age)).await {
+            inner.meters.failure(Call::Sweep);
             tracing::warn!(error = &error as &dyn Error, "old deliveries are expired later");
         }
         tokio::select! {
@@ -171,16 +186,21 @@ async fn expire_all(inner: &Arc<Inner>, which: Expire) -> Result<(), BackendErro
     }
 }
 
-/// For the statistics.
+/// For the metrics and the statistics.
 fn count(inner: &Arc<Inner>, ended: &[Ended], status: DeliveryStatus) {
+    inner.meters.ended(status, Ended::total(ended));
     for Ended { tenant, subscription_id, count } in ended {
         inner.tally().count(tenant, [*subscription_id], |counts| counts.ended(status, *count));
     }
 }
 
 async fn prune_all(inner: &Inner, retention: Duration) -> Result<(), BackendError> {
-    while inner.store.prune(retention, PRUNE).await? >= u64::from(PRUNE) {
+    loop {
+        let pruned = inner.store.prune(retention, PRUNE).await?;
+        inner.meters.pruned.add(pruned);
+        if pruned < u64::from(PRUNE) {
+            return Ok(());
+        }
         tokio::time::sleep(BREATH).await;
     }
-    Ok(())
 }

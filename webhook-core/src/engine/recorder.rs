@@ -11,10 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::backoff::{Backoff, sample};
 use super::config::Endpoint;
 use super::handle::Inner;
+use super::meters::Call;
+use super::spans;
 use super::worker::{Phase, Worker};
 use crate::error::BackendError;
 use crate::id::{DeliveryId, LaneId};
@@ -142,6 +146,7 @@ pub(super) async fn run(
             batch = match record(&inner, &worker, batch).await {
                 Ok(moved_on) => moved_on,
                 Err(Failed { batch, error }) => {
+                    inner.meters.failure(Call::Record);
                     tracing::warn!(
                         error = &error as &dyn Error,
                         results = batch.len(),
@@ -183,12 +188,18 @@ async fn record(
         return Err(Failed { batch, error });
     }
     let (steps, records): (Vec<_>, Vec<_>) = batch.iter().map(Pending::decide).unzip();
-    let outcomes = match inner.store.record(&records).await {
-        Ok(outcomes) => outcomes,
+    let started = Instant::now();
+    let outcomes = match inner.store.record(&records).instrument(spans::record(records.len())).await {
+        Ok(outcomes) => {
+            inner.meters.record_time.took(started.elapsed());
+            inner.meters.record_size.size(records.len());
+            outcomes
+        }
         Err(error) if error.is_retryable() => return Err(Failed { batch, error }),
         Err(error) if batch.len() == 1 => {
             // It stands alone: its lease runs out and the next worker finds an unknown attempt, eight of
             // which end it as poison.
+            inner.meters.failure(Call::Record);
             tracing::error!(error = &error as &dyn Error, delivery = ?batch[0].id(), "a result cannot be stored");
             worker.slots.release(batch.iter().map(Pending::id));
             return Ok(Vec::new());
@@ -323,6 +334,7 @@ async fn settle(inner: &Inner, worker: &Worker, settles: &[Settle], lanes: &[Lan
                 return;
             }
             Err(error) => {
+                inner.meters.failure(Call::Settle);
                 tracing::warn!(
                     error = &error as &dyn Error,
                     jobs = settles.len(),
@@ -355,7 +367,12 @@ async fn enqueue_jobs(inner: &Inner, jobs: &[NewJob]) {
     }
     match inner.queue.enqueue(jobs, None).await {
         Ok(outcomes) if !outcomes.contains(&Enqueued::LaneBehind) => {}
-        _ => inner.reconcile_now.notify_one(),
+        other => {
+            if other.is_err() {
+                inner.meters.failure(Call::Enqueue);
+            }
+            inner.reconcile_now.notify_one();
+        }
     }
 }
 
@@ -368,17 +385,27 @@ fn verdict(next: Next) -> Verdict {
     }
 }
 
-/// For the statistics.
+/// For the metrics and the statistics.
 fn count(inner: &Arc<Inner>, pending: &Pending, step: &Step) {
     let Finished { attempt, expected, .. } = &pending.finished;
-    let ended = !pending.state.status.is_finished() && step.state.status.is_finished();
+    let status = step.state.status;
+    let ended = status.is_finished() && !pending.state.status.is_finished();
+    let latency = expected
+        .filter(|_| ended && status == DeliveryStatus::Succeeded)
+        .map(|expected| attempt.started_at.after(attempt.duration).since(expected));
+    if ended {
+        inner.meters.ended(status, 1);
+    }
+    if let Some(latency) = latency {
+        inner.meters.latency(latency);
+    }
     inner.tally().count(&attempt.tenant, [attempt.subscription_id], |counts| {
         counts.attempt(attempt.outcome, pending.replaces.is_some());
         if ended {
-            counts.ended(step.state.status, 1);
+            counts.ended(status, 1);
         }
-        if let Some(expected) = expected.filter(|_| ended && step.state.status == DeliveryStatus::Succeeded) {
-            counts.latency.add(attempt.started_at.after(attempt.duration).since(expected));
+        if let Some(latency) = latency {
+            counts.latency.add(latency);
         }
     });
 }
@@ -390,8 +417,8 @@ fn report(pending: &Pending, step: &Step) {
         subscription = %attempt.subscription_id,
         number = step.number,
         outcome = %attempt.outcome,
-        status_code = attempt.status_code,
-        error = attempt.error.as_ref().map(|error| error.kind.as_str()),
+        "http.response.status_code" = attempt.status_code,
+        "error.type" = attempt.error.as_ref().map(|error| error.kind.as_str()),
         duration_ms = attempt.duration.as_millis(),
         late = pending.late,
         "attempt"

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::backoff::{Backoff, jittered};
 use super::committer::Line;
 use super::handle::Inner;
+use super::meters::Call;
 use super::publish::{self, PublishError};
 use super::worker::{Phase, Worker};
 use crate::error::{BackendError, BackendErrorKind};
@@ -33,6 +34,7 @@ pub(super) async fn run(inner: Arc<Inner>, worker: Arc<Worker>) {
                 jittered(inner.settings.reconcile_period)
             }
             Err(error) => {
+                inner.meters.failure(Call::Inbox);
                 tracing::warn!(error = &error as &dyn Error, "the inbox is relayed later");
                 backoff.after_failure()
             }
@@ -61,6 +63,9 @@ async fn work(inner: &Arc<Inner>) -> Result<usize, BackendError> {
         away = away.or(line.1);
     }
     inner.store.inbox_settle(&outcomes).await?;
+    for (_, outcome) in &outcomes {
+        inner.meters.relayed(*outcome == InboxOutcome::Published);
+    }
     match away {
         Some(error) => Err(error),
         None => Ok(outcomes.len()),
@@ -121,6 +126,7 @@ async fn relay(inner: &Arc<Inner>, row: InboxEvent) -> (InboxId, Result<InboxOut
     event.ordering_key = row.ordering_key;
     event.deliver_at = row.deliver_at;
     event.idempotency_key = row.idempotency_key;
+    event.traceparent = row.traceparent.and_then(|given| given.parse().ok());
     let outcome = match publish::publish(inner, event, Line::Many).await {
         Ok(_) => Ok(InboxOutcome::Published),
         Err(PublishError::Unavailable(error)) => Err(error),

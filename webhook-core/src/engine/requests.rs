@@ -100,6 +100,7 @@ pub(super) async fn ask(
         match inner.store.record(&[record]).await?.into_iter().next() {
             Some(Recorded::Applied { released, .. }) => {
                 if ask == Ask::Cancel {
+                    inner.meters.ended(ended, 1);
                     inner.tally().count(tenant, [loaded.subscription_id], |counts| counts.ended(ended, 1));
                 }
                 if !inner.own_queue {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::config::{Endpoint, lock};
 use super::handle::Inner;
+use super::meters::Call;
 use super::recorder::{self, Finished};
 use super::slots::{Admitted, Slots};
 use super::{attempt, dispatcher, keeper, reconciler, relay, replayer};
@@ -66,6 +67,7 @@ pub(super) enum Phase {
 pub(super) struct Worker {
     pub id: WorkerId,
     pub slots: Slots,
+    pub concurrency: u32,
     pub results: mpsc::UnboundedSender<Finished>,
     phase: watch::Sender<Phase>,
     tasks: Mutex<Option<Tasks>>,
@@ -92,6 +94,7 @@ impl Worker {
         let worker = Arc::new(Self {
             id: WorkerId::new(),
             slots: Slots::new(workers.concurrency),
+            concurrency: workers.concurrency,
             results,
             phase: watch::Sender::new(Phase::Running),
             tasks: Mutex::new(None),
@@ -177,9 +180,10 @@ impl Worker {
     fn hand_back(&self, inner: &Arc<Inner>, ready: &[(Lease, Ready)]) {
         let settles: Vec<_> =
             ready.iter().map(|(lease, _)| dispatcher::settle(lease, Verdict::Release)).collect();
-        let queue = Arc::clone(&inner.queue);
+        let inner = Arc::clone(inner);
         tokio::spawn(async move {
-            if let Err(error) = queue.settle(&settles).await {
+            if let Err(error) = inner.queue.settle(&settles).await {
+                inner.meters.failure(Call::Settle);
                 tracing::warn!(error = &error as &dyn std::error::Error, "jobs wait for their leases to end");
             }
         });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Tenant;
+use super::{Tenant, TraceParent};
 use crate::id::{EventId, SubscriptionId};
 use crate::matching::{EventTypeError, check_event_type};
 use crate::time::Timestamp;
@@ -81,6 +81,8 @@ pub struct Event {
     pub idempotency_key: Option<String>,
     /// The one subscription that this event is for, when it was ingested for one.
     pub only: Option<SubscriptionId>,
+    /// The trace that it was published in. No part of what makes two requests the same.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// An event to be published.
@@ -103,6 +105,7 @@ pub struct NewEvent {
     pub(crate) deliver_at: Option<Timestamp>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) only: Option<SubscriptionId>,
+    pub(crate) traceparent: Option<TraceParent>,
     /// `only` gets it whatever its event types and filter say.
     pub(crate) regardless: bool,
     /// The payload's type shows that it is JSON, so it need not be parsed to find out.
@@ -134,6 +137,7 @@ impl NewEvent {
             deliver_at: None,
             idempotency_key: None,
             only: None,
+            traceparent: None,
             regardless: false,
             known_json: false,
         }
@@ -189,6 +193,14 @@ impl NewEvent {
     #[must_use]
     pub fn only(mut self, subscription: SubscriptionId) -> Self {
         self.only = Some(subscription);
+        self
+    }
+
+    /// Publishes as a step of this trace: each attempt carries a `traceparent` with its trace id and a parent id
+    /// of its own (W3C Trace Context), also after a restart.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: TraceParent) -> Self {
+        self.traceparent = Some(traceparent);
         self
     }
 

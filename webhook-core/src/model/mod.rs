@@ -9,6 +9,7 @@ mod delivery;
 mod event;
 mod subscription;
 mod tenant;
+mod traceparent;
 
 pub use attempt::{Attempt, AttemptError, ErrorKind, Outcome, Trigger};
 pub use delivery::{Delivery, DeliveryState, DeliveryStatus, LastError, Request, StatusReason};
@@ -17,3 +18,4 @@ pub use subscription::{
     ActiveSecret, DisabledReason, RateLimit, Subscription, SubscriptionStatus, Verification,
 };
 pub use tenant::{InvalidTenant, Tenant};
+pub use traceparent::{InvalidTraceParent, TraceParent};

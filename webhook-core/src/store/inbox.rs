@@ -35,6 +35,8 @@ pub struct InboxEvent {
     pub deliver_at: Option<Timestamp>,
     /// The key of its publish.
     pub idempotency_key: Option<String>,
+    /// The trace that it was published in; ignored when it cannot be read.
+    pub traceparent: Option<String>,
 }
 
 impl From<NewEvent> for InboxEvent {
@@ -51,6 +53,7 @@ impl From<NewEvent> for InboxEvent {
             ordering_key: event.ordering_key,
             deliver_at: event.deliver_at,
             idempotency_key: event.idempotency_key,
+            traceparent: event.traceparent.map(|given| given.to_string()),
         }
     }
 }

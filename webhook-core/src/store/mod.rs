@@ -56,4 +56,23 @@ pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox + Stati
     /// # Errors
     /// When it does not or cannot.
     async fn ping(&self) -> Result<(), BackendError>;
+
+    /// How the store's connections are used, one entry a pool. For people and metrics; a store that has none says
+    /// nothing.
+    fn pools(&self) -> Vec<PoolUse> {
+        Vec::new()
+    }
+}
+
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    /// What its connections do.
+    pub name: &'static str,
+    /// So many connections it may open.
+    pub max: u32,
+    /// So many are open.
+    pub open: u32,
+    /// So many of them work for somebody.
+    pub in_use: u32,
 }

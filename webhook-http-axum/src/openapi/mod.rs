@@ -14,8 +14,8 @@ use crate::problem::ProblemCode;
 use crate::routes::ROUTES;
 use operations::{Answer, Body, Operation};
 
-/// The document, for a router that is nested under `base`, such as `/api/v1`. It has the probes at the root,
-/// where [`probes`](crate::probes) puts them, and its paths are whole.
+/// The document, for a router that is nested under `base`, such as `/api/v1`. It has probes and metrics at the
+/// root, where [`probes`](crate::probes) and [`metrics`](crate::metrics()) put them, and its paths are whole.
 ///
 /// ```
 /// let document = webhook_http_axum::openapi("/api/v1");
@@ -34,6 +34,7 @@ pub fn openapi(base: &str) -> Value {
     }
     paths.insert("/health".to_owned(), operations::health());
     paths.insert("/ready".to_owned(), operations::ready());
+    paths.insert("/metrics".to_owned(), operations::metrics());
     json!({
         "openapi": "3.1.0",
         "info": {

@@ -242,7 +242,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Publish an event",
         description: "Answered after the event and its deliveries are durable. `payload` is delivered byte for \
             byte as it was sent.",
-        parameters: &["tenant", "idempotencyKey"],
+        parameters: &["tenant", "idempotencyKey", "traceparent"],
         body: Body::Required("NewEvent"),
         answers: &[(202, Answer::Json("Published", "Durable; without a match, `deliveries` is empty"))],
         errors: &[409],
@@ -253,6 +253,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "publishEvents",
         tag: EVENTS,
         summary: "Publish up to 1,000 events, each by itself",
+        parameters: &["tenant", "traceparent"],
         body: Body::Required("Batch"),
         answers: &[(202, Answer::Json("BatchAnswer", "What became of each, in order"))],
         ..PLAIN
@@ -265,7 +266,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Take any body as an event for one subscription",
         description: "The id is the subscription's. With `verify` its caller authenticates by a signature in place \
             of a key. A JSON content type, or none, needs a body that is JSON.",
-        parameters: &["tenant", "ingestType", "ingestTypeHeader", "idempotencyKey"],
+        parameters: &["tenant", "ingestType", "ingestTypeHeader", "idempotencyKey", "traceparent"],
         body: Body::Raw,
         answers: &[(202, Answer::Json("Published", "Durable"))],
         errors: &[409],
@@ -509,6 +510,11 @@ pub(super) fn parameters() -> Value {
             json!({"$ref": "#/components/schemas/IdempotencyKey"}),
             "The same key and the same request within 24 hours give the first answer, with `duplicate`",
         ),
+        "traceparent": header(
+            "traceparent",
+            json!({"type": "string"}),
+            "W3C Trace Context: each attempt goes on with its trace id. Ignored when it is not valid",
+        ),
         "ingestType": query("event_type", event_type(), "The event's type; `webhook.received` when left out"),
         "ingestTypeHeader": header("X-Event-Type", event_type(), "The same in a header"),
     })
@@ -543,5 +549,18 @@ pub(super) fn ready() -> Value {
             "200": answer("They can; `degraded` while the queue is away"),
             "503": answer("The store is away, or the server is stopping"),
         },
+    }})
+}
+
+pub(super) fn metrics() -> Value {
+    json!({"get": {
+        "operationId": "metrics",
+        "tags": [OPERATION],
+        "summary": "What the process measures, for Prometheus",
+        "security": [],
+        "responses": {"200": {
+            "description": "Text exposition format 0.0.4",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }},
     }})
 }

@@ -16,7 +16,7 @@ use webhook_core::model::{EventType, NewEvent, Subscription, Tenant};
 use webhook_core::secret::Secret;
 use webhook_core::signature::{Verified, verify};
 
-use super::{header, idempotency_key};
+use super::{header, idempotency_key, traced, traceparent};
 use crate::access::{Caller, Scope};
 use crate::body;
 use crate::json::{PublishedJson, json};
@@ -57,7 +57,7 @@ pub(super) async fn ingest(
     if let Some(key) = idempotency_key(&headers)?.or(signed_id) {
         event = event.idempotency_key(key);
     }
-    match app.webhooks.publish(event).await {
+    match app.webhooks.publish(traced(event, traceparent(&headers))).await {
         Ok(published) => Ok(json(StatusCode::ACCEPTED, &PublishedJson::of(&published))),
         // The payload is the whole body here, so one that is not JSON is a malformed body.
         Err(PublishError::Invalid { field: "payload", detail }) => {

@@ -16,12 +16,14 @@ mod subscriptions;
 
 use axum::{Router, routing};
 use http::{HeaderMap, HeaderName};
+use webhook_core::model::{NewEvent, TraceParent};
 
 use crate::access::Caller;
 use crate::problem::{Problem, ProblemCode};
 use crate::state::Shared;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A route of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,4 +127,20 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(header(headers, &IDEMPOTENCY_KEY)?.map(str::to_owned))
+}
+
+/// The trace that the caller is in. One that is not valid, or is given twice, is no trace: W3C Trace Context forbids
+/// to refuse a request for it (sections 3.2.1 and 4.3).
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok()?.parse().ok()
+}
+
+/// The event as a step of the caller's trace, if there is one.
+fn traced(event: NewEvent, trace: Option<TraceParent>) -> NewEvent {
+    match trace {
+        Some(trace) => event.traceparent(trace),
+        None => event,
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use webhook_core::Published;
 use webhook_core::model::NewEvent;
 
-use super::idempotency_key;
+use super::{idempotency_key, traced, traceparent};
 use crate::access::Caller;
 use crate::body::{self, RawObject, TWICE};
 use crate::json::{EventDraft, PublishedJson, json};
@@ -33,7 +33,7 @@ pub(super) async fn one(
     let key = idempotency_key(&headers)?;
     let body = body::read(&headers, body, app.event_limit()).await?;
     let draft = EventDraft::single(RawObject::parse(body::text(&body)?)?)?;
-    let event = event(&caller, &params, draft, key)?;
+    let event = traced(event(&caller, &params, draft, key)?, traceparent(&headers));
     drop(body);
     let published = app.webhooks.publish(event).await?;
     Ok(json(StatusCode::ACCEPTED, &PublishedJson::of(&published)))
@@ -85,9 +85,11 @@ pub(super) async fn batch(
         ));
     }
     let body = body::read(&headers, body, app.batch_limit()).await?;
+    let trace = traceparent(&headers);
     let read: Vec<_> = items(RawObject::parse(body::text(&body)?)?)?
         .into_iter()
         .map(|raw| event(&caller, &params, EventDraft::item(RawObject::parse(raw.get())?)?, None))
+        .map(|read| read.map(|event| traced(event, trace)))
         .collect();
     drop(body);
 

@@ -135,6 +135,7 @@ pub(crate) fn event(row: &PgRow) -> Result<Event, Fault> {
         deliver_at: optional_moment(row, "deliver_at")?,
         idempotency_key: optional(row, "idempotency_key")?,
         only: only(row)?,
+        traceparent: optional::<String>(row, "traceparent")?.and_then(|given| given.parse().ok()),
     })
 }
 

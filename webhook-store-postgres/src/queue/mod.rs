@@ -42,6 +42,7 @@ use webhook_core::id::{DeliveryId, LaneId, Token};
 use webhook_core::queue::{
     Claim, Depth, Enqueued, HandOff, JobQueue, LaneSettings, LaneState, Lease, NewJob, Settle, Settled,
 };
+use webhook_core::store::PoolUse;
 
 pub(crate) use add::{Adding, add};
 pub(crate) use after::After;
@@ -102,6 +103,12 @@ impl Queue {
     /// The limit of lanes without one of their own, as workers told it last.
     pub(crate) fn default_limit(&self) -> u32 {
         self.default_limit.load(Ordering::Acquire)
+    }
+
+    /// How the queue's own connections are used.
+    pub(crate) fn pools(&self) -> [PoolUse; 3] {
+        let Self { connections, claimers, watchers, .. } = self;
+        [connections.usage("queue"), claimers.usage("claimer"), watchers.usage("watcher")]
     }
 
     /// Closes what stands idle; no call succeeds any more.

@@ -92,8 +92,8 @@ impl PgStore {
         let event = event.into();
         let sql = format!(
             "INSERT INTO \"{schema}\".inbox (id, tenant, event_type, payload, content_type, ordering_key,
-                 deliver_at, idempotency_key)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+                 deliver_at, idempotency_key, traceparent)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
         );
         sqlx::query(&sql)
             .bind(event.id.as_uuid())
@@ -104,6 +104,7 @@ impl PgStore {
             .bind(event.ordering_key)
             .bind(event.deliver_at.map(Moment::from))
             .bind(event.idempotency_key)
+            .bind(event.traceparent)
             .execute(conn)
             .await
             .map_err(|error| Fault::from(error).during("publish_in"))?;
@@ -191,6 +192,7 @@ async fn rows_from(conn: &mut PgConnection, number: i64, limit: u32) -> Result<V
                 ordering_key: codec::optional(row, "ordering_key")?,
                 deliver_at: codec::optional_moment(row, "deliver_at")?,
                 idempotency_key: codec::optional(row, "idempotency_key")?,
+                traceparent: codec::optional(row, "traceparent")?,
             })
         })
         .collect()

@@ -279,7 +279,8 @@ async fn put(
         .bind(k.event)
         .bind(k.delivery_count)
         .bind(k.lifetime)
-        .bind(tenants);
+        .bind(tenants)
+        .bind(e.traceparent.iter().any(Option::is_some).then_some(e.traceparent));
     let query = match &adding {
         Some(adding) => adding.bind(query, None, part.after()?),
         None => query,
@@ -332,6 +333,7 @@ struct Events<'a> {
     idempotency_key: Vec<Option<&'a str>>,
     only: Vec<Option<Uuid>>,
     payload: Vec<&'a [u8]>,
+    traceparent: Vec<Option<String>>,
 }
 
 impl<'a> Events<'a> {
@@ -348,6 +350,7 @@ impl<'a> Events<'a> {
             idempotency_key: Vec::with_capacity(rows),
             only: Vec::with_capacity(rows),
             payload: Vec::with_capacity(rows),
+            traceparent: Vec::with_capacity(rows),
         }
     }
 
@@ -364,6 +367,7 @@ impl<'a> Events<'a> {
         self.idempotency_key.push(event.idempotency_key.as_deref());
         self.only.push(event.only.map(|only| only.as_uuid()));
         self.payload.push(&event.payload);
+        self.traceparent.push(event.traceparent.map(|given| given.to_string()));
     }
 }
 

@@ -33,12 +33,12 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Record, Recorded, Snapshot, Store,
     SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::error::Fault;
-use crate::open::PgStore;
+use crate::open::{Inner, PgStore};
 use crate::sql;
 
 #[async_trait]
@@ -201,5 +201,21 @@ impl Store for PgStore {
             async move { Ok::<_, Fault>(sqlx::query(sql::PING).execute(conn).await?) }.boxed()
         });
         ping.await.map(|_| ())
+    }
+
+    /// Those of the store's tasks; with its own queue, that queue's too.
+    fn pools(&self) -> Vec<PoolUse> {
+        let Inner { committer, recorder, loader, keeper, people, queue, own_queue, .. } = &*self.inner;
+        let mut pools = vec![
+            committer.usage("committer"),
+            recorder.usage("recorder"),
+            loader.usage("loader"),
+            keeper.usage("keeper"),
+            people.usage("people"),
+        ];
+        if *own_queue {
+            pools.extend(queue.pools());
+        }
+        pools
     }
 }

@@ -158,6 +158,7 @@ pub(crate) fn event(row: &SqliteRow) -> Result<Event, Fault> {
         deliver_at: optional_moment(row, "deliver_at")?,
         idempotency_key: optional(row, "idempotency_key")?,
         only: optional_subscription(row, "only_subscription")?,
+        traceparent: optional::<String>(row, "traceparent")?.and_then(|given| given.parse().ok()),
     })
 }
 

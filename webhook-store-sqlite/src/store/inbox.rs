@@ -88,8 +88,8 @@ impl SqliteStore {
         let event = event.into();
         sqlx::query(
             "INSERT INTO webhooks_inbox (id, tenant, event_type, payload, content_type, ordering_key,
-                 deliver_at, idempotency_key)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                 deliver_at, idempotency_key, traceparent)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(event.id.to_string())
         .bind(event.tenant)
@@ -99,6 +99,7 @@ impl SqliteStore {
         .bind(event.ordering_key)
         .bind(event.deliver_at.map(Timestamp::as_micros))
         .bind(event.idempotency_key)
+        .bind(event.traceparent)
         .execute(conn)
         .await
         .map_err(|error| Fault::from(error).during("publish_in"))?;
@@ -157,6 +158,7 @@ fn event(row: &SqliteRow) -> Result<InboxEvent, Fault> {
         ordering_key: codec::optional(row, "ordering_key")?,
         deliver_at: codec::optional_moment(row, "deliver_at")?,
         idempotency_key: codec::optional(row, "idempotency_key")?,
+        traceparent: codec::optional(row, "traceparent")?,
     })
 }
 

@@ -28,9 +28,9 @@ const LISTED: i64 = 1000;
 
 static EVENTS: Bulk = Bulk::new(
     "INSERT INTO webhooks_events (seq, tenant, id, event_type, content_type, created_at, delivery_count,
-         payload_size, ordering_key, deliver_at, idempotency_key, only_subscription, payload)
+         payload_size, ordering_key, deliver_at, idempotency_key, only_subscription, payload, traceparent)
      SELECT * FROM (VALUES ",
-    13,
+    14,
     ") WHERE column1 IS NOT NULL ON CONFLICT (tenant, id) DO NOTHING",
 );
 static DELIVERIES: Bulk = Bulk::new(
@@ -337,6 +337,7 @@ fn bind_event<'q>(row: &mut Row<'q>, insert: &'q Insert, seq: i64, now: i64) {
     row.add(event.idempotency_key.as_deref());
     row.add(event.only.as_ref().map(|only| &only.as_bytes()[..]));
     row.add(&event.payload[..]);
+    row.add(event.traceparent.map(|given| given.to_string()));
 }
 
 fn bind_delivery<'q>(row: &mut Row<'q>, new: &NewRow<'q>, now: i64) {

@@ -18,7 +18,8 @@ static LOAD: Bulk = Bulk::new(
         "SELECT d.*, ",
         turns::waiting!(),
         " AS waiting, s.version AS subscription_version, e.id AS event_id, e.tenant, e.event_type, e.content_type,
-         e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload
+         e.ordering_key, e.deliver_at, e.idempotency_key, e.only_subscription, e.payload,
+         e.traceparent
      FROM (VALUES "
     ),
     1,

@@ -28,7 +28,7 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Record, Recorded, Snapshot, Store,
     SubscriptionFilter, SubscriptionStore,
 };
 
@@ -151,5 +151,13 @@ impl Store for SqliteStore {
 
     async fn ping(&self) -> Result<(), BackendError> {
         self.writer.run("ping", |tx| subscriptions::touch(tx).boxed()).await
+    }
+
+    /// The readers'. The one connection that writes has no pool.
+    fn pools(&self) -> Vec<PoolUse> {
+        let open = self.readers.size();
+        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(open);
+        let max = self.readers.options().get_max_connections();
+        vec![PoolUse { name: "readers", max, open, in_use: open.saturating_sub(idle) }]
     }
 }

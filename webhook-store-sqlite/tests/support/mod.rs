@@ -314,6 +314,7 @@ pub fn event() -> Event {
         deliver_at: None,
         idempotency_key: None,
         only: None,
+        traceparent: None,
     }
 }
 

@@ -17,8 +17,12 @@ mod isolation;
 mod listen;
 mod logs;
 mod memory;
+mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod packaging;
 mod reasons;
 mod serve;
 mod start;
 mod support;
+mod traces;

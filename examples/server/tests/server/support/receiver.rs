@@ -26,20 +26,31 @@ impl Got {
     }
 }
 
-/// Answers 200 after a while.
+/// Answers after a while, by 200 unless told otherwise.
 #[derive(Debug, Clone)]
 pub(crate) struct Receiver {
     pub(crate) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     takes: Duration,
+    /// What the first requests are answered.
+    statuses: &'static [u16],
 }
 
 impl Receiver {
     /// Starts one on a free port; each answer takes so long.
     pub(crate) async fn start(takes: Duration) -> Self {
+        Self::with(takes, &[]).await
+    }
+
+    /// Starts one on a free port that answers the first requests so.
+    pub(crate) async fn answering(statuses: &'static [u16]) -> Self {
+        Self::with(Duration::ZERO, statuses).await
+    }
+
+    async fn with(takes: Duration, statuses: &'static [u16]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let url = format!("http://{}/hooks", listener.local_addr().expect("an address"));
-        let receiver = Self { url, got: Arc::default(), takes };
+        let receiver = Self { url, got: Arc::default(), takes, statuses };
         let app = Router::new().fallback(receive).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         receiver
@@ -75,9 +86,14 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> StatusCo
     let Ok(body) = to_bytes(body, 16 * 1024 * 1024).await else { return StatusCode::BAD_REQUEST };
     // Counted before the answer: what a sender that dies meanwhile never learns is here all the same.
     let got = Got { at: Instant::now(), path: head.uri.path().to_owned(), headers: head.headers, body };
-    receiver.got.lock().unwrap().push(got);
+    let number = {
+        let mut all = receiver.got.lock().unwrap();
+        all.push(got);
+        all.len() - 1
+    };
     tokio::time::sleep(receiver.takes).await; // verify: allow(sleep): a receiver that is slow
-    StatusCode::OK
+    let status = receiver.statuses.get(number).copied().unwrap_or(200);
+    StatusCode::from_u16(status).expect("a status")
 }
 
 /// A target that takes connections and never answers, until dropped.
