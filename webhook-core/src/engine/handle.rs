@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ pub(super) struct Inner {
     pub configs: Configs,
     /// Something waits for the reconciler.
     pub reconcile_now: Notify,
+    /// A job met a lane that the queue does not know, or knows older: it may have lost its memory.
+    pub lane_unknown: Notify,
+    /// This node fills the queue's memory just now.
+    pub filling: AtomicBool,
     /// A replay was started.
     pub replay_now: Notify,
     /// Something may stand in the inbox.
@@ -48,7 +53,7 @@ pub(super) struct Inner {
     committer: OnceLock<Committer>,
     enqueuer: OnceLock<Enqueuer>,
     worker: Mutex<Option<Arc<Worker>>>,
-    stopped: std::sync::atomic::AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Inner {
@@ -73,13 +78,15 @@ impl Inner {
             settings,
             configs: Configs::new(defaults),
             reconcile_now: Notify::new(),
+            lane_unknown: Notify::new(),
+            filling: AtomicBool::new(false),
             replay_now: Notify::new(),
             relay_now: Notify::new(),
             hopeless: Mutex::default(),
             committer: OnceLock::new(),
             enqueuer: OnceLock::new(),
             worker: Mutex::new(None),
-            stopped: std::sync::atomic::AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
     }
 

@@ -25,6 +25,7 @@
 //! | `replayer` | reopens many deliveries, once each, across restarts |
 //! | `relay` | what applications inserted in their own transactions is published |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
+//! | `rebuild` | a queue that lost its memory is filled again, by one node at full speed |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
 
@@ -39,6 +40,7 @@ mod enqueuer;
 mod handle;
 mod keeper;
 mod publish;
+mod rebuild;
 mod reconciler;
 mod recorder;
 mod relay;

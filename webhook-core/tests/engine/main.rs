@@ -15,6 +15,7 @@ mod order;
 mod outages;
 mod poison;
 mod publishing;
+mod rebuild;
 mod replays;
 mod requests;
 mod support;

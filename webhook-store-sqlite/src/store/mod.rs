@@ -151,4 +151,13 @@ impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), BackendError> {
         self.writer.run("ping", |tx| subscriptions::touch(tx).boxed()).await
     }
+
+    async fn queue_epoch(&self) -> Result<u64, BackendError> {
+        JobQueue::epoch(self).await
+    }
+
+    /// Never: the queue is in the same file.
+    async fn advance_epoch(&self, _expected: u64, _to: u64) -> Result<bool, BackendError> {
+        Ok(false)
+    }
 }
