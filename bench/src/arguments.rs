@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::isolation::disturbance::Phase;
-use crate::process::Backend;
+use crate::server::{Backend, Layout};
 use crate::setting::Setting;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(crate) struct Arguments {
     /// The server's binary; only the raw limit can be measured without.
     pub(crate) server: Option<PathBuf>,
     pub(crate) backend: Backend,
+    /// Processes that deliver beside one that takes events; 0: one process does both.
+    pub(crate) workers: u32,
     pub(crate) settings: Vec<Setting>,
     pub(crate) runs: u32,
     /// Events in a saturated run.
@@ -29,6 +31,15 @@ pub(crate) struct Arguments {
     /// Of isolation.
     pub(crate) phases: Vec<Phase>,
     pub(crate) phase_seconds: u32,
+    /// Measure how long a queue of so many jobs is rebuilt, and nothing else.
+    pub(crate) rebuild: Option<usize>,
+}
+
+impl Arguments {
+    /// Of every server that is measured.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { backend: self.backend, workers: self.workers }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +53,9 @@ Usage: webhook-bench --server PATH [OPTIONS]
 
   --server PATH       the binary of webhook-server
   --settings A,B,…    which settings (default: one,batch,paced,fan-out,fail-first)
-  --backend NAME      sqlite (default) or postgres, with a fresh server of its own for each run
+  --backend NAME      sqlite (default), postgres, or redis (PostgreSQL with Redis as its queue), with fresh servers of
+                      its own for each run
+  --workers N         so many processes deliver and one more takes events (default: one process does both; 0 to 16)
   --runs N            rounds; medians are printed (default 3, 1 to 50)
   --events N          events in a saturated run (default 30000, 100 to 1000000)
   --concurrency N     requests at once (default 64, 1 to 1024)
@@ -56,12 +69,17 @@ What a healthy subscription feels of its neighbours, in place of the settings:
   --phases A,B,…      which phases (default: all; `alone` is measured in any case)
   --seconds N         of a phase (default 30, 10 with --quick, 5 to 600)
 
+How long it takes until a Redis that lost everything knows all jobs again, in place of the settings:
+
+  --rebuild N         of N deliveries that are owed (1000 to 10000000; 20000 with --quick); always --backend redis
+
 ";
 
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, String> {
     let mut parsed = Arguments {
         server: None,
         backend: Backend::Sqlite,
+        workers: 0,
         settings: Setting::DEFAULT.to_vec(),
         runs: 3,
         events: 30_000,
@@ -72,6 +90,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
         isolation: false,
         phases: Phase::ALL.to_vec(),
         phase_seconds: 30,
+        rebuild: None,
     };
     let mut arguments = arguments;
     while let Some(flag) = arguments.next() {
@@ -95,8 +114,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
             "--backend" => {
                 let name = value()?;
                 parsed.backend = Backend::named(&name)
-                    .ok_or_else(|| format!("--backend takes sqlite or postgres, not `{name}`"))?;
+                    .ok_or_else(|| format!("--backend takes sqlite, postgres or redis, not `{name}`"))?;
             }
+            "--workers" => parsed.workers = bounded(&flag, &value()?, 0, 16)?,
+            "--rebuild" => parsed.rebuild = Some(bounded(&flag, &value()?, 1_000, 10_000_000)?),
             "--runs" => parsed.runs = bounded(&flag, &value()?, 1, 50)?,
             "--events" => parsed.events = bounded(&flag, &value()?, 100, 1_000_000)?,
             "--concurrency" => parsed.concurrency = bounded(&flag, &value()?, 1, 1_024)?,
@@ -113,6 +134,15 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Parsed, S
         return Err(
             "--server is missing; without it only `--settings sockets` and `raw` can be measured".into()
         );
+    }
+    if parsed.rebuild.is_some() {
+        parsed.backend = Backend::Redis;
+        if parsed.quick {
+            parsed.rebuild = Some(20_000);
+        }
+    }
+    if parsed.workers > 0 && parsed.backend == Backend::Sqlite {
+        return Err("--workers needs --backend postgres or redis: a file belongs to one process".into());
     }
     Ok(Parsed::Run(parsed))
 }
@@ -184,6 +214,13 @@ mod tests {
         assert_eq!(arguments.phases, [Phase::Alone, Phase::Dead, Phase::Burst]);
         assert!(parsed("--server x --isolation --phases all").is_err());
         assert!(parsed("--isolation").is_err());
+    }
+
+    #[test]
+    fn workers_of_their_own_need_a_database_that_is_shared() {
+        assert_eq!(run("--server x --backend redis --isolation --workers 4").workers, 4);
+        assert!(parsed("--server x --workers 4").is_err());
+        assert_eq!(run("--server x --rebuild 5000").backend, Backend::Redis);
     }
 
     #[test]

@@ -33,8 +33,8 @@ use crate::Failure;
 use crate::api::{Api, DEFAULT_TENANT};
 use crate::arguments::Arguments;
 use crate::load::{Load, Shape};
-use crate::process::Server;
 use crate::receiver::Receiver;
+use crate::server::Server;
 use crate::setting::{arrival, settled};
 use crate::tally::Tally;
 
@@ -97,7 +97,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> ExitCode {
 /// One phase with a server of its own, which must then stop cleanly.
 async fn run(phase: Phase, arguments: &Arguments) -> Result<Felt, Failure> {
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
-    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.backend, &[]))?;
+    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.layout(), &[]))?;
     let to = server.address();
     let seconds = arguments.phase_seconds;
     let events = PACE as usize * seconds as usize;
@@ -128,7 +128,7 @@ async fn run(phase: Phase, arguments: &Arguments) -> Result<Felt, Failure> {
     }
     let disturbance = Disturbance::prepare(phase, to, seconds, until).await?;
 
-    let cpu_before = server.process().cpu()?;
+    let cpu_before = server.cpu()?;
     let started = Instant::now();
     let until = started + Duration::from_secs(seconds.into()) + arguments.deadline;
     let mut beside = JoinSet::new();
@@ -140,7 +140,7 @@ async fn run(phase: Phase, arguments: &Arguments) -> Result<Felt, Failure> {
         .await
         .map_err(|_| "the healthy load was not acknowledged before the deadline".to_owned())??;
     arrival(&tally, tally.expected(), until, Some(&mut server)).await?;
-    let cpu = server.process().cpu()?.saturating_sub(cpu_before);
+    let cpu = server.cpu()?.saturating_sub(cpu_before);
     let cores = cpu.as_secs_f64() / started.elapsed().as_secs_f64();
     let requests = disturbance.requests();
     // A publish beside that is not over yet is of no more use; one that failed is.

@@ -16,11 +16,13 @@
 //! | [`receiver`] | the target of all subscriptions |
 //! | [`load`] | requests at full speed or at a pace |
 //! | [`ordinary`] | the raw exchange with an ordinary HTTP stack, to compare with |
-//! | [`process`] | the server's process: start, CPU, memory, stop |
+//! | [`process`] | one process of the server: start, CPU, memory, stop |
+//! | [`server`] | the server with its backends, in one process or several |
 //! | [`api`] | the few calls of the server's API that a run needs |
 //! | [`setting`] | what is measured, and one run of it |
 //! | [`report`] | medians and the tables |
 //! | [`isolation`] | what a healthy subscription feels of bad neighbours |
+//! | [`rebuild`] | how long until a queue that lost everything knows all jobs again |
 
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
@@ -32,8 +34,10 @@ mod load;
 mod ordinary;
 mod payload;
 mod process;
+mod rebuild;
 mod receiver;
 mod report;
+mod server;
 mod setting;
 mod tally;
 
@@ -65,6 +69,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(jobs) = arguments.rebuild {
+        return runtime.block_on(rebuild::measure(jobs, &arguments));
+    }
     if arguments.isolation {
         return runtime.block_on(isolation::measure(&arguments));
     }

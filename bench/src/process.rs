@@ -1,8 +1,5 @@
-//! The server as a process of its own: started in an empty directory, watched through `/proc`, stopped by SIGTERM.
-//!
-//! Its database lies beside its binary, on the disk that holds the build, and not in `/tmp`: in memory an fsync costs
-//! nothing and the figures would lie. A PostgreSQL is started for it there, and stopped with it. The environment's settings for the server are taken away, so that a run depends
-//! on its command line alone.
+//! One process of the server: started in a directory of its own, watched through `/proc`, stopped by SIGTERM. The
+//! environment's settings for the server are taken away, so that a run depends on its command line alone.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -13,9 +10,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-use test_servers::postgres::Postgres;
-
 use crate::Failure;
 
 const START: Duration = Duration::from_secs(30);
@@ -23,58 +17,21 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(40);
 const KEPT_LINES: usize = 20;
 
-/// Where the server keeps everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backend {
-    Sqlite,
-    Postgres,
-}
-
-impl Backend {
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "sqlite" => Some(Self::Sqlite),
-            "postgres" => Some(Self::Postgres),
-            _ => None,
-        }
-    }
-
-    /// For the head of a table.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Sqlite => "SQLite",
-            Self::Postgres => "PostgreSQL on the same machine, its CPU not counted",
-        }
-    }
-}
-
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct Node {
     child: Child,
     address: SocketAddr,
     last_words: Arc<Mutex<VecDeque<String>>>,
-    _directory: TempDir,
-    /// Behind the server, which is dropped before.
-    _postgres: Option<Postgres>,
 }
 
-impl Server {
+impl Node {
     /// Starts it on a free port and returns once it says where it listens. Blocks.
-    pub(crate) fn start(binary: &Path, backend: Backend, options: &[String]) -> Result<Self, Failure> {
-        // It runs in a directory of its own, where a relative path would lead elsewhere.
-        let binary = &std::path::absolute(binary)
-            .map_err(|error| format!("cannot resolve {}: {error}", binary.display()))?;
-        let beside = binary.parent().unwrap_or_else(|| Path::new("."));
-        let directory = tempfile::Builder::new()
-            .prefix("webhook-bench-")
-            .tempdir_in(beside)
-            .map_err(|error| format!("cannot create a directory in {}: {error}", beside.display()))?;
-        let postgres = match backend {
-            Backend::Sqlite => None,
-            Backend::Postgres => Some(Postgres::start_in(Some(beside))?),
-        };
-        let file = || format!("sqlite://{}", directory.path().join("bench.db").display());
-        let database = postgres.as_ref().map_or_else(file, |postgres| postgres.url().to_owned());
+    pub(crate) fn start(
+        binary: &Path,
+        directory: &Path,
+        database: &str,
+        options: &[String],
+    ) -> Result<Self, Failure> {
         let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -83,10 +40,10 @@ impl Server {
             }
         }
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--database-url", &database])
+            .args(["serve", "--listen", "127.0.0.1:0", "--database-url", database])
             .args(["--allow-cidr", "127.0.0.0/8"])
             .args(options)
-            .current_dir(directory.path())
+            .current_dir(directory)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -102,16 +59,15 @@ impl Server {
             follow(stderr, Arc::clone(&last_words), None);
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server =
-            Self { child, address: unknown, last_words, _directory: directory, _postgres: postgres };
-        server.address = match heard.recv_timeout(START) {
+        let mut node = Self { child, address: unknown, last_words };
+        node.address = match heard.recv_timeout(START) {
             Ok(address) => address,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(server.complaint("did not say within 30 s where it listens"));
+                return Err(node.complaint("did not say within 30 s where it listens"));
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(server.complaint("did not start")),
+            Err(RecvTimeoutError::Disconnected) => return Err(node.complaint("did not start")),
         };
-        Ok(server)
+        Ok(node)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -161,7 +117,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Node {
     fn drop(&mut self) {
         // After `stop` it is gone already, and this finds nothing.
         let _ = self.child.kill();
@@ -201,7 +157,7 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process {
     /// None: this one.
-    id: Option<u32>,
+    pub(crate) id: Option<u32>,
 }
 
 impl Process {
@@ -209,8 +165,17 @@ impl Process {
 
     /// User and system time of all its threads so far, ended ones too. In steps of 10 ms.
     pub(crate) fn cpu(self) -> Result<Duration, Failure> {
+        self.cpu_fields(2)
+    }
+
+    /// The same with that of the processes that it started and that have ended.
+    pub(crate) fn cpu_with_ended(self) -> Result<Duration, Failure> {
+        self.cpu_fields(4)
+    }
+
+    fn cpu_fields(self, fields: usize) -> Result<Duration, Failure> {
         let stat = self.read("stat")?;
-        cpu_of(&stat).ok_or_else(|| "cannot read the CPU time in /proc".to_owned())
+        cpu_of(&stat, fields).ok_or_else(|| "cannot read the CPU time in /proc".to_owned())
     }
 
     /// The most memory it ever held, in KiB.
@@ -237,15 +202,15 @@ impl Process {
     }
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`, counted behind the name, which may hold spaces and parentheses.
-fn cpu_of(stat: &str) -> Option<Duration> {
+/// The sum of so many fields of `/proc/PID/stat` from the 14th on (its own user and system time, then that of its ended
+/// children), counted behind the name, which may hold spaces and parentheses.
+fn cpu_of(stat: &str, fields: usize) -> Option<Duration> {
     // USER_HZ: 100 on every Linux that Rust runs on.
     const TICK: Duration = Duration::from_millis(10);
     let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let user: u32 = fields.next()?.parse().ok()?;
-    let system: u32 = fields.next()?.parse().ok()?;
-    Some(TICK * user + TICK * system)
+    let ticks: Vec<u32> =
+        behind_name.split_whitespace().skip(11).take(fields).map_while(|field| field.parse().ok()).collect();
+    (ticks.len() == fields).then(|| TICK * ticks.into_iter().sum())
 }
 
 #[cfg(test)]
@@ -261,8 +226,9 @@ mod tests {
 
     #[test]
     fn cpu_time_is_read_behind_a_name_with_parentheses() {
-        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 1 1 1";
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(3)));
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 80 20 20 0 4 0 1 1 1";
+        assert_eq!(cpu_of(stat, 2), Some(Duration::from_secs(3)));
+        assert_eq!(cpu_of(stat, 4), Some(Duration::from_secs(4)));
     }
 
     #[test]

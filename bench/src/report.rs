@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::arguments::Arguments;
-use crate::setting::{Loaded, Measured, Setting};
+use crate::setting::{Loaded, Measured, ServerCost, Setting};
 
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -58,6 +58,12 @@ impl Report {
             .iter()
             .filter_map(|(_, loaded)| Some(micros(loaded.server?.cpu) / deliveries(loaded)))
             .collect();
+        let backend = |of: &dyn Fn(&ServerCost) -> Option<Duration>| -> Vec<f64> {
+            rounds
+                .iter()
+                .filter_map(|(_, loaded)| Some(micros(of(&loaded.server?)?) / deliveries(loaded)))
+                .collect()
+        };
         let own = each(&|loaded| micros(loaded.own_cpu) / deliveries(loaded));
         let memory: Vec<f64> = rounds
             .iter()
@@ -75,6 +81,8 @@ impl Report {
             number(ratio_to(Setting::Raw), 2),
             number(ratio_to(Setting::Sockets), 2),
             number(median(&server), 1),
+            number(median(&backend(&|cost| cost.backends.postgres)), 1),
+            number(median(&backend(&|cost| cost.backends.redis)), 1),
             number(median(&own), 1),
             milliseconds(latency(&|loaded| &loaded.acknowledged, 0.50)),
             milliseconds(latency(&|loaded| &loaded.acknowledged, 0.99)),
@@ -90,8 +98,8 @@ impl Report {
 }
 
 const HEAD: &str = "\
-| setting | deliveries/s | of raw | of sockets | server CPU µs a delivery | load + receiver CPU µs | acknowledged p50 ms | p99 | end to end p50 ms | p99 | peak memory MiB | missing | duplicates | altered |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| setting | deliveries/s | of raw | of sockets | server CPU µs a delivery | PostgreSQL | Redis | load + receiver | acknowledged p50 ms | p99 | end to end p50 ms | p99 | peak memory MiB | missing | duplicates | altered |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +114,7 @@ impl fmt::Display for Report {
             arguments.events,
             crate::payload::SIZE,
             arguments.max_in_flight,
-            arguments.backend.title(),
+            arguments.layout().title(),
             if arguments.quick { " A quick run: not to be quoted." } else { "" }
         )?;
         writeln!(f, "{HEAD}")?;

@@ -13,8 +13,9 @@ use crate::api::{Api, DEFAULT_TENANT};
 use crate::arguments::Arguments;
 use crate::load::{Load, Shape};
 use crate::ordinary;
-use crate::process::{Process, Server};
+use crate::process::Process;
 use crate::receiver::Receiver;
+use crate::server::{Backends, Server};
 use crate::tally::Tally;
 use crate::{Failure, payload};
 
@@ -135,6 +136,7 @@ pub(crate) struct Loaded {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerCost {
     pub(crate) cpu: Duration,
+    pub(crate) backends: Backends<Option<Duration>>,
     pub(crate) peak_memory_kib: u64,
 }
 
@@ -200,7 +202,7 @@ pub(crate) async fn run(setting: Setting, arguments: &Arguments) -> Result<Measu
     }
     let binary = arguments.server.as_deref().ok_or("no --server to measure")?;
     let options = ["--max-in-flight".to_owned(), arguments.max_in_flight.to_string()];
-    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.backend, &options))?;
+    let mut server = tokio::task::block_in_place(|| Server::start(binary, arguments.layout(), &options))?;
     let measured = match setting {
         Setting::Idle => idle(&mut server).await?,
         _ => Measured::Load(load(&plan, arguments, Some(&mut server)).await?),
@@ -261,7 +263,10 @@ async fn load(plan: &Plan, arguments: &Arguments, server: Option<&mut Server>) -
     settled(DEFAULT_TENANT, &subscriptions, to, until).await?;
 
     let until = Instant::now() + arguments.deadline;
-    let server_before = server.as_ref().map(|server| server.process().cpu()).transpose()?;
+    let server_before = server
+        .as_ref()
+        .map(|server| Ok::<_, Failure>((server.cpu()?, server.backends_cpu()?)))
+        .transpose()?;
     let own_before = Process::OWN.cpu()?;
     let started = payload::now();
     let measured = Load { first: WARM_UP, events: plan.events, pace: plan.pace, ..whole };
@@ -273,11 +278,17 @@ async fn load(plan: &Plan, arguments: &Arguments, server: Option<&mut Server>) -
     let own_cpu = Process::OWN.cpu()?.saturating_sub(own_before);
     let mut loaded = Loaded::new(plan, &tally, started, acknowledged, own_cpu);
     loaded.unsettled = unsettled;
-    if let (Some(server), Some(before)) = (server, server_before) {
+    if let (Some(server), Some((before, backends))) = (server, server_before) {
         server.check()?;
+        let since = |now: Option<Duration>, before: Option<Duration>| Some(now?.saturating_sub(before?));
+        let now = server.backends_cpu()?;
         loaded.server = Some(ServerCost {
-            cpu: server.process().cpu()?.saturating_sub(before),
-            peak_memory_kib: server.process().peak_memory()?,
+            cpu: server.cpu()?.saturating_sub(before),
+            backends: Backends {
+                postgres: since(now.postgres, backends.postgres),
+                redis: since(now.redis, backends.redis),
+            },
+            peak_memory_kib: server.peak_memory()?,
         });
     }
     Ok(loaded)
@@ -355,13 +366,13 @@ async fn idle(server: &mut Server) -> Result<Measured, Failure> {
         api.subscribe(&format!("http://127.0.0.1:9000/h/{number}"), EVENT).await?;
     }
     sleep(CALM).await;
-    let before = server.process().cpu()?;
+    let before = server.cpu()?;
     sleep(WATCHED).await;
     server.check()?;
-    let cpu = server.process().cpu()?.saturating_sub(before);
+    let cpu = server.cpu()?.saturating_sub(before);
     Ok(Measured::Idle {
         cpu_percent: 100.0 * cpu.as_secs_f64() / WATCHED.as_secs_f64(),
-        memory_kib: server.process().resident_memory()?,
+        memory_kib: server.resident_memory()?,
     })
 }
 

@@ -195,6 +195,15 @@ impl Postgres {
         signal("CONT", &all)
     }
 
+    /// The ids of its processes; the first one started the others.
+    ///
+    /// # Errors
+    /// When they cannot be found.
+    pub fn processes(&self) -> Result<Vec<u32>, String> {
+        let parent = self.postmaster()?;
+        Ok([vec![parent], children(parent)?].concat())
+    }
+
     fn postmaster(&self) -> Result<u32, String> {
         let file = self.data.join("postmaster.pid");
         let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;

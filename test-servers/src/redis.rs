@@ -1,6 +1,6 @@
 //! A throwaway Redis or Valkey: its own port and directory, nothing saved, gone when its process is, however that ends.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,6 +108,14 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// What it answers to a command, as text; see [`ask`].
+    ///
+    /// # Errors
+    /// When there is no answer, or it is an error.
+    pub fn ask(&self, words: &[&str]) -> Result<String, String> {
+        ask(self.port, words)
+    }
+
     /// Where it keeps its files.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -129,6 +137,39 @@ impl Server {
             let _ = stdin.write_all(b"\n");
         }
         let _ = self.keeper.wait();
+    }
+}
+
+/// What the server on this port answers to a command, over a connection of its own: the text of a string, a status or
+/// a number, and nothing for a list. Blocks, for ten seconds at most.
+///
+/// # Errors
+/// When there is no answer in time, or it is an error: its own text.
+pub fn ask(port: u16, words: &[&str]) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("no answer to {words:?}: {error}");
+    let patience = Some(Duration::from_secs(10));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)).map_err(failed)?;
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(command.as_bytes()).map_err(failed)?;
+    let mut answer = std::io::BufReader::new(stream);
+    let mut line = String::new();
+    answer.read_line(&mut line).map_err(failed)?;
+    let line = line.trim_end();
+    match line.split_at_checked(1) {
+        Some(("+" | ":", text)) => Ok(text.to_owned()),
+        Some(("-", text)) => Err(text.to_owned()),
+        Some(("$", length)) => {
+            let Ok(length) = length.parse::<usize>() else { return Ok(String::new()) };
+            let mut bytes = vec![0; length];
+            answer.read_exact(&mut bytes).map_err(failed)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Some(("*", _)) => Ok(String::new()),
+        _ => Err(format!("not an answer to {words:?}: {line:?}")),
     }
 }
 

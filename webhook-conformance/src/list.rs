@@ -99,6 +99,10 @@ macro_rules! queue_tests {
 macro_rules! store_tests {
     ($fixture:ty) => {
         $crate::__tests! { $fixture; store
+            epoch {
+                an_epoch_advances_from_the_one_that_is_expected
+                of_nodes_that_advance_together_one_leads
+            }
             events {
                 an_event_is_found_with_its_deliveries
                 another_tenants_event_is_not_found
@@ -160,6 +164,7 @@ macro_rules! store_tests {
                 an_expired_delivery_has_no_job
                 an_added_delivery_is_claimable
                 replayed_deliveries_are_claimable
+                its_epoch_is_nobody_elses_to_change
             }
             publish {
                 a_stored_event_is_loaded_as_it_was

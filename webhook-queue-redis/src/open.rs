@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use webhook_core::error::{BackendError, BackendErrorKind as Kind};
@@ -28,7 +28,8 @@ const OLDEST: u32 = 7;
 /// - the keys are gone: a flush, or a start without data;
 /// - writes that this process has seen are undone: a replica was promoted that had not got them, or an older
 ///   snapshot was loaded. Every writing script counts in a counter that only grows, its value comes back with every
-///   answer, and an `epoch` that finds it smaller than seen declares the memory another one, for all processes.
+///   answer, and whoever gets a value no greater than one that it knew before it asked has seen it run backwards:
+///   its next `epoch` declares the memory another one, for all processes.
 ///
 /// A process that starts after the loss has seen nothing, so it notices by comparing the number with one that was
 /// kept elsewhere.
@@ -49,11 +50,42 @@ pub struct RedisQueue {
 struct Shared {
     /// The server was found to be fit.
     checked: AtomicBool,
-    /// The epoch that this process knows, and the greatest count that it saw in it.
-    memory: Mutex<(u64, u64)>,
+    memory: Mutex<Memory>,
     /// Added to the server's clock, in microseconds.
     #[cfg(feature = "testing")]
     offset: std::sync::atomic::AtomicU64,
+}
+
+/// What this process has seen of the server's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// 0: none yet.
+    pub(crate) epoch: u64,
+    /// The greatest count that was seen in it.
+    pub(crate) count: u64,
+    /// The count has run backwards.
+    pub(crate) undone: bool,
+}
+
+impl Memory {
+    /// A writing call that began when `before` was known was the `count`-th; 0 if it wrote nothing.
+    fn saw(&mut self, before: Self, count: u64) {
+        if count == 0 || self.epoch != before.epoch {
+            return;
+        }
+        // Answers cross each other, so only what was known before the call began can show it.
+        self.undone |= count <= before.count;
+        self.count = self.count.max(count);
+    }
+
+    /// The server's epoch, and its count now.
+    fn remember(&mut self, epoch: u64, count: u64) {
+        if self.epoch == epoch {
+            self.count = self.count.max(count);
+        } else {
+            *self = Self { epoch, count, undone: false };
+        }
+    }
 }
 
 impl RedisQueue {
@@ -136,21 +168,23 @@ impl RedisQueue {
         self.check().await
     }
 
-    /// The epoch that this process knows, and the greatest count that it saw in it.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        *self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What this process has seen of the server's memory.
+    pub(crate) fn memory(&self) -> Memory {
+        *self.locked()
     }
 
-    /// A writing call was the `count`-th.
-    pub(crate) fn saw(&self, count: u64) {
-        let mut memory = self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.1 = memory.1.max(count);
+    /// A writing call that began when `before` was known was the `count`-th.
+    pub(crate) fn saw(&self, before: Memory, count: u64) {
+        self.locked().saw(before, count);
     }
 
     /// The server's epoch, and its count now.
     pub(crate) fn remember(&self, epoch: u64, count: u64) {
-        let mut memory = self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        *memory = if memory.0 == epoch { (epoch, memory.1.max(count)) } else { (epoch, count) };
+        self.locked().remember(epoch, count);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Memory> {
+        self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,6 +216,35 @@ mod tests {
 
     fn info(text: &'static str) -> Result<(), Kind> {
         fit(&[Bytes::from_static(text.as_bytes())]).map_err(|fault| fault.kind)
+    }
+
+    /// Calls cross each other on their way, and their answers too.
+    #[test]
+    fn answers_that_cross_each_other_are_no_loss() {
+        let mut memory = Memory::default();
+        memory.remember(1, 10);
+        let both_began = memory;
+        memory.saw(both_began, 12);
+        memory.saw(both_began, 11);
+        let wrote_nothing = memory;
+        memory.saw(wrote_nothing, 0);
+        assert_eq!(memory, Memory { epoch: 1, count: 12, undone: false });
+    }
+
+    /// Though the count has caught up before anybody asked for the epoch.
+    #[test]
+    fn a_count_that_ran_backwards_is_remembered_until_the_memory_is_another_one() {
+        let mut memory = Memory::default();
+        memory.remember(1, 10);
+        memory.saw(memory, 10);
+        assert!(memory.undone, "this value was known before it was asked for");
+        memory.saw(memory, 300);
+        memory.remember(1, 300);
+        assert!(memory.undone);
+        let began_in_the_old_one = memory;
+        memory.remember(2, 20);
+        memory.saw(began_in_the_old_one, 21);
+        assert_eq!(memory, Memory { epoch: 2, count: 20, undone: false });
     }
 
     #[test]

@@ -17,7 +17,7 @@ use webhook_core::queue::{
 
 use crate::codec::{self, next};
 use crate::error::Fault;
-use crate::open::RedisQueue;
+use crate::open::{Memory, RedisQueue};
 use crate::script::Script;
 
 /// Items of one run of a script.
@@ -146,9 +146,10 @@ impl RedisQueue {
         let mut args = Vec::with_capacity(jobs.len() + 2);
         args.extend(codec::hand_off(to, room));
         args.extend(jobs.iter().map(codec::new_job));
+        let before = self.memory();
         let answer = self.run(Script::Enqueue, args).await?;
         let mut items = answer.reply.list()?.into_iter();
-        self.saw(next(&mut items)?.count()?);
+        self.saw(before, next(&mut items)?.count()?);
         let letters = next(&mut items)?.bytes()?;
         if letters.len() != jobs.len() {
             return Err(Fault::reply());
@@ -157,18 +158,20 @@ impl RedisQueue {
     }
 
     async fn claim_step(&self, claim: &Claim) -> Result<(Option<Duration>, Vec<Lease>), Fault> {
+        let before = self.memory();
         let answer = self.run(Script::Claim, codec::claim(claim, STEP_JOBS)).await?;
         let mut items = answer.reply.list()?.into_iter();
         let wait = u64::try_from(next(&mut items)?.int()?).ok().map(Duration::from_micros);
-        self.saw(next(&mut items)?.count()?);
+        self.saw(before, next(&mut items)?.count()?);
         let leases = items.map(|item| codec::lease(&item.bytes()?, claim.id)).collect::<Result<_, _>>()?;
         Ok((wait, leases))
     }
 
     async fn settle_step(&self, jobs: &[Settle]) -> Result<Bytes, Fault> {
         let args = jobs.iter().map(codec::settle).collect();
+        let before = self.memory();
         let mut items = self.run(Script::Settle, args).await?.reply.list()?.into_iter();
-        self.saw(next(&mut items)?.count()?);
+        self.saw(before, next(&mut items)?.count()?);
         let strikes = next(&mut items)?.bytes()?;
         if strikes.len() == jobs.len() { Ok(strikes) } else { Err(Fault::reply()) }
     }
@@ -210,8 +213,8 @@ impl RedisQueue {
 
     async fn current_epoch(&self) -> Result<u64, Fault> {
         self.check_again().await?;
-        let (known, seen) = self.memory();
-        let args = vec![codec::text(known), codec::text(seen)];
+        let Memory { epoch, count, undone } = self.memory();
+        let args = vec![codec::text(epoch), codec::text(count), codec::text(u8::from(undone))];
         let items = self.run(Script::Epoch, args).await?.reply.list()?;
         let [epoch, count] = items.as_slice() else { return Err(Fault::reply()) };
         let epoch = epoch.count()?;

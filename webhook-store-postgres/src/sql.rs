@@ -538,16 +538,8 @@ pub(crate) const CHANGES: &str = concat!(
     WHERE t.tenant = $1 ORDER BY s.id"
 );
 
-/// Takes a database that nobody has bound yet; says which kind of queue serves it.
-pub(crate) const BIND_QUEUE: &str = "
-    UPDATE meta SET queue = coalesce(queue, $1) WHERE id = 1 RETURNING queue";
-
-pub(crate) const REBIND_QUEUE: &str = "UPDATE meta SET queue = $1, epoch = epoch + 1 WHERE id = 1";
-
 pub(crate) const NEXT_SUBSCRIPTIONS: &str =
     concat!("SELECT ", subscription!(), " FROM subscriptions s WHERE s.id > $1 ORDER BY s.id LIMIT $2");
-
-pub(crate) const PING: &str = "UPDATE meta SET epoch = epoch WHERE id = 1";
 
 // ---------------------------------------------------------------------------------------------------------------
 // The inbox
@@ -594,6 +586,8 @@ pub(crate) const REPLAY_MOVE: &str = "
 
 pub(crate) const REPLAY_DONE: &str = "UPDATE replays SET done = done + $2 WHERE id = $1";
 
+mod meta;
+pub(crate) use meta::{ADVANCE_EPOCH, BIND_QUEUE, EPOCH, PING, REBIND_QUEUE};
 pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;

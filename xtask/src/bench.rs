@@ -11,11 +11,14 @@ cargo xtask bench [OPTIONS]
 
 Builds `webhook-server` and `webhook-bench` in release, then measures: first the raw limit of this machine (load
 generator straight to receiver), then the server, in a process of its own with a SQLite file in a temporary
-directory, or a PostgreSQL of its own. Prints tables for docs/performance.md. A missing or duplicate delivery, or a run past its deadline, is a
+directory, a PostgreSQL of its own, or that and a Redis. Prints tables for docs/performance.md. A missing or duplicate delivery, or a run past its deadline, is a
 failure. Options go to webhook-bench:
 
   --quick             one short run of each setting, to see that it works
-  --backend NAME      sqlite (default), or postgres, which must be installed
+  --backend NAME      sqlite (default), postgres, or redis (on postgres); they must be installed
+  --workers N         N processes deliver and one more takes events (default: one process does both)
+  --isolation         what a healthy subscription feels of its neighbours, in place of the settings
+  --rebuild N         how long a Redis that lost N jobs is without them, in place of the settings
   --runs N            runs of each setting; medians are printed (default 3, at most 50)
   --events N          events in a saturated run (default 30000, at most 1000000)
   --settings A,B,…    which settings; `cargo xtask bench --settings help` lists them

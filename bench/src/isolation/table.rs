@@ -112,7 +112,7 @@ impl fmt::Display for Table {
              doubled or altered.{}\n",
             arguments.phase_seconds,
             arguments.runs,
-            arguments.backend.title(),
+            arguments.layout().title(),
             if arguments.quick { " A quick run: not to be quoted." } else { "" }
         )?;
         writeln!(f, "{HEAD}")?;

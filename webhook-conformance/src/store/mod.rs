@@ -1,5 +1,6 @@
 //! Cases for stores. [`store_tests!`](crate::store_tests) runs them all.
 
+pub mod epoch;
 pub mod events;
 pub mod expire;
 pub mod history;

@@ -295,3 +295,14 @@ pub async fn replayed_deliveries_are_claimable<F: StoreFixture>(fixture: &F) {
     one(&queue, first).await;
     none(&queue, "the second waits for its turn").await;
 }
+
+/// Nobody but the store fills a queue of its own.
+pub async fn its_epoch_is_nobody_elses_to_change<F: StoreFixture>(fixture: &F) {
+    let store = Desk::new(fixture).store;
+    let Some(queue) = store.own_queue() else { return };
+    let epoch = store.queue_epoch().await.unwrap();
+    assert_eq!(epoch, queue.epoch().await.unwrap());
+    assert!(!store.advance_epoch(epoch, epoch + 1).await.unwrap());
+    assert_eq!(store.queue_epoch().await.unwrap(), epoch);
+    assert_eq!(queue.epoch().await.unwrap(), epoch);
+}

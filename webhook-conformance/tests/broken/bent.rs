@@ -128,6 +128,12 @@ pub(crate) trait Defect: Debug + Default + Send + Sync + 'static {
     async fn unfinished(&self, store: &MemoryStore, scope: &Scope, most: u32) -> Answer<Unfinished> {
         store.unfinished(scope, most).await
     }
+    async fn queue_epoch(&self, store: &MemoryStore) -> Answer<u64> {
+        store.queue_epoch().await
+    }
+    async fn advance_epoch(&self, store: &MemoryStore, expected: u64, to: u64) -> Answer<bool> {
+        store.advance_epoch(expected, to).await
+    }
     async fn delivery(
         &self,
         store: &MemoryStore,
@@ -285,6 +291,12 @@ impl<D: Defect> Store for Bent<D> {
     }
     async fn ping(&self) -> Answer<()> {
         self.store.ping().await
+    }
+    async fn queue_epoch(&self) -> Answer<u64> {
+        self.defect.queue_epoch(&self.store).await
+    }
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Answer<bool> {
+        self.defect.advance_epoch(&self.store, expected, to).await
     }
 }
 

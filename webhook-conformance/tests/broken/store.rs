@@ -10,7 +10,7 @@ use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Delivery, DeliveryStatus, Event, Subscription, Tenant};
 use webhook_core::store::{
     Changed, Changes, ConfigVersion, DeliveryStore as _, Ended, EventFilter, EventRecord, History as _,
-    Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot,
+    Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store as _,
     SubscriptionStore as _,
 };
 
@@ -236,6 +236,30 @@ bend! { SkipsARowBetweenPages:
     }
 }
 
+bend! { AdvancesFromAnyEpoch:
+    async fn advance_epoch(&self, store: &MemoryStore, _: u64, to: u64) -> Answer<bool> {
+        store.advance_epoch(store.queue_epoch().await?, to).await
+    }
+}
+
+bend! { ForgetsTheEpoch:
+    async fn queue_epoch(&self, _: &MemoryStore) -> Answer<u64> {
+        Ok(1)
+    }
+}
+
+// Compares in one step and changes in another.
+bend! { AdvancesInTwoSteps:
+    async fn advance_epoch(&self, store: &MemoryStore, expected: u64, to: u64) -> Answer<bool> {
+        let is_expected = store.queue_epoch().await? == expected;
+        tokio::task::yield_now().await;
+        if is_expected {
+            store.advance_epoch(store.queue_epoch().await?, to).await?;
+        }
+        Ok(is_expected)
+    }
+}
+
 bend! { PrunesEarly:
     async fn prune(&self, store: &MemoryStore, _: Duration, limit: u32) -> Answer<u64> {
         store.prune(Duration::ZERO, limit).await
@@ -313,6 +337,9 @@ crate::defects! { Broken, store;
     cancels_nothing_of_the_deleted: CancelsNothingOfTheDeleted => sweeps::deliveries_of_a_deleted_subscription_are_cancelled;
     cancels_all_at_once: CancelsAllAtOnce => sweeps::deliveries_of_a_deleted_subscription_are_cancelled;
     skips_a_row_between_pages: SkipsARowBetweenPages => sweeps::everything_unfinished_is_owed;
+    advances_from_any_epoch: AdvancesFromAnyEpoch => epoch::an_epoch_advances_from_the_one_that_is_expected;
+    forgets_the_epoch: ForgetsTheEpoch => epoch::an_epoch_advances_from_the_one_that_is_expected;
+    advances_in_two_steps: AdvancesInTwoSteps => epoch::of_nodes_that_advance_together_one_leads;
     prunes_early: PrunesEarly => sweeps::prune_deletes_what_finished_long_ago;
     prunes_without_limit: PrunesWithoutLimit => sweeps::prune_keeps_to_its_limit;
     shows_other_tenants_deliveries: ShowsOtherTenantsDeliveries => history::another_tenants_rows_do_not_exist;

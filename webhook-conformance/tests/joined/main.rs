@@ -49,6 +49,7 @@ enum Flaw {
     KeepsJobsOfTheExpired,
     AddsWithoutJobs,
     ReplaysWithoutJobs,
+    LetsItsEpochBeChanged,
 }
 
 impl Joined {
@@ -348,6 +349,14 @@ impl Store for Joined {
     async fn ping(&self) -> Answer<()> {
         self.store.ping().await
     }
+
+    async fn queue_epoch(&self) -> Answer<u64> {
+        self.queue.epoch().await
+    }
+
+    async fn advance_epoch(&self, _: u64, _: u64) -> Answer<bool> {
+        Ok(self.is(Flaw::LetsItsEpochBeChanged))
+    }
 }
 
 struct Memory(Arc<Joined>);
@@ -400,6 +409,7 @@ macro_rules! flaws {
 }
 
 flaws! {
+    lets_its_epoch_be_changed: LetsItsEpochBeChanged => its_epoch_is_nobody_elses_to_change;
     stores_without_jobs: StoresWithoutJobs => a_stored_delivery_is_claimable;
     forgets_pauses: ForgetsPauses => a_paused_subscription_holds_its_lane;
     forgets_deletions: ForgetsDeletions => a_deleted_subscription_holds_its_lane;

@@ -367,6 +367,7 @@ mod tests {
             ordering_key: None,
             deliver_at: None,
             idempotency_key: None,
+            traceparent: None,
             only: None,
         }
     }

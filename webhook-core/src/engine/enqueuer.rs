@@ -160,6 +160,7 @@ async fn enqueue(
     if behind.is_empty() {
         return Ok(());
     }
+    inner.lane_unknown.notify_one();
     let settings: Vec<_> = behind
         .iter()
         .filter_map(|(_, index)| Some(lane_settings(&ready[*index].as_ref()?.endpoint.subscription)))

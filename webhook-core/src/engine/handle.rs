@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub(super) struct Inner {
     pub gauges: Gauges,
     /// Something waits for the reconciler.
     pub reconcile_now: Notify,
+    /// A job met a lane that the queue does not know, or knows older: it may have lost its memory.
+    pub lane_unknown: Notify,
+    /// This node fills the queue's memory just now.
+    pub filling: AtomicBool,
     /// A replay was started.
     pub replay_now: Notify,
     /// Something may stand in the inbox.
@@ -57,7 +62,7 @@ pub(super) struct Inner {
     tally: OnceLock<Tally>,
     pub backlogs: Backlogs,
     worker: Mutex<Option<Arc<Worker>>>,
-    stopped: std::sync::atomic::AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Inner {
@@ -84,6 +89,8 @@ impl Inner {
             meters: Meters::new(),
             gauges: Gauges::default(),
             reconcile_now: Notify::new(),
+            lane_unknown: Notify::new(),
+            filling: AtomicBool::new(false),
             replay_now: Notify::new(),
             relay_now: Notify::new(),
             hopeless: Mutex::default(),
@@ -92,7 +99,7 @@ impl Inner {
             tally: OnceLock::new(),
             backlogs: Backlogs::default(),
             worker: Mutex::new(None),
-            stopped: std::sync::atomic::AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
     }
 

@@ -29,6 +29,7 @@
 //! | `meters`, `measure` | what was counted and what waits, for people and their tools |
 //! | `spans` | what a trace shows of all this, and nothing that is secret |
 //! | `reconciler` | nothing is forgotten (promise 2); finished events leave after the retention |
+//! | `rebuild` | a queue that lost its memory is filled again, by one node at full speed |
 //!
 //! No part decides what a delivery becomes: that is [`lifecycle`](crate::lifecycle). No part knows a backend.
 
@@ -46,6 +47,7 @@ mod keeper;
 mod measure;
 mod meters;
 mod publish;
+mod rebuild;
 mod reconciler;
 mod recorder;
 mod relay;

@@ -1,10 +1,12 @@
 //! Finds what was forgotten, gives up what is hopeless, and lets go what is old.
 //!
 //! Every node sweeps, with jitter and at a bounded rate, what the store owes to the queue (promise 2). It is
-//! idempotent, because a job's id is its delivery's. A store with its own queue owes it nothing.
+//! idempotent, because a job's id is its delivery's. A store with its own queue owes it nothing. A queue whose memory
+//! was lost is filled by one node at full speed: [`rebuild`](super::rebuild).
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::backoff::jittered;
@@ -64,7 +66,8 @@ async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
         return Ok(());
     }
     let mut after = None;
-    loop {
+    // While this node fills the queue, that finds everything, and faster.
+    while !inner.filling.load(Ordering::Acquire) {
         let owed = inner.store.owed(after, PAGE).await?;
         let Some(last) = owed.last() else { return Ok(()) };
         after = Some(last.id);
@@ -74,10 +77,11 @@ async fn sweep(inner: &Arc<Inner>) -> Result<(), BackendError> {
         }
         tokio::time::sleep(BREATH).await;
     }
+    Ok(())
 }
 
 /// Offers owed jobs to the queue, settings before jobs.
-async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
+pub(super) async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     let job = |owed: &Owed| NewJob {
         id: owed.id,
         lane: owed.lane,
@@ -98,6 +102,7 @@ async fn offer(inner: &Inner, owed: &[Owed]) -> Result<(), BackendError> {
     if behind.is_empty() {
         return Ok(());
     }
+    inner.lane_unknown.notify_one();
     let mut lanes: Vec<_> = behind.iter().map(|job| job.lane).collect();
     lanes.sort_unstable();
     lanes.dedup();

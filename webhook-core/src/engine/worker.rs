@@ -12,7 +12,7 @@ use super::handle::Inner;
 use super::meters::Call;
 use super::recorder::{self, Finished};
 use super::slots::{Admitted, Slots};
-use super::{attempt, dispatcher, keeper, reconciler, relay, replayer};
+use super::{attempt, dispatcher, keeper, rebuild, reconciler, relay, replayer};
 use crate::error::BackendError;
 use crate::id::{Token, WorkerId};
 use crate::model::{DeliveryState, Event};
@@ -103,6 +103,9 @@ impl Worker {
         others.spawn(recorder::run(Arc::clone(inner), Arc::clone(&worker), finished));
         others.spawn(keeper::run(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::run(Arc::clone(inner), Arc::clone(&worker)));
+        if !inner.own_queue {
+            others.spawn(rebuild::run(Arc::clone(inner), Arc::clone(&worker)));
+        }
         others.spawn(reconciler::prune(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::compact(Arc::clone(inner), Arc::clone(&worker)));
         others.spawn(reconciler::expire(Arc::clone(inner), Arc::clone(&worker)));

@@ -54,7 +54,9 @@ impl MemoryQueue {
     /// An empty queue on this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, memory: Mutex::new(Memory { epoch: 1, jobs: Jobs::new() }), changed: Notify::new() }
+        // Each begins with an empty memory, so each has another epoch.
+        let epoch = clock.now().as_micros().unsigned_abs().max(1);
+        Self { clock, memory: Mutex::new(Memory { epoch, jobs: Jobs::new() }), changed: Notify::new() }
     }
 
     /// Forgets all jobs and lanes, and changes the epoch: what the flush of a shared queue does. For tests.

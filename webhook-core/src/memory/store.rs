@@ -67,6 +67,19 @@ impl Store for MemoryStore {
     async fn ping(&self) -> Result<(), BackendError> {
         Ok(())
     }
+
+    async fn queue_epoch(&self) -> Result<u64, BackendError> {
+        Ok(self.tables().queue_epoch)
+    }
+
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Result<bool, BackendError> {
+        let mut tables = self.tables();
+        let is_expected = tables.queue_epoch == expected;
+        if is_expected {
+            tables.queue_epoch = to;
+        }
+        Ok(is_expected)
+    }
 }
 
 /// Everything that is stored. Each method of the traits is one step on it.
@@ -90,6 +103,8 @@ pub(super) struct Tables {
     pub(super) last_row: InboxId,
     /// The number of the last delivery, in the order of publishing.
     pub(super) last_number: u64,
+    /// The memory of the queue that was filled last; 0 before the first.
+    pub(super) queue_epoch: u64,
 }
 
 #[derive(Debug)]

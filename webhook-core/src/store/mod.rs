@@ -57,6 +57,26 @@ pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox + Stati
     /// When it does not or cannot.
     async fn ping(&self) -> Result<(), BackendError>;
 
+    /// The epoch of the queue's memory that was last filled from this store: what
+    /// [`advance_epoch`](Self::advance_epoch) noted, another number before its first call. For a store with its
+    /// own queue, that queue's.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn queue_epoch(&self) -> Result<u64, BackendError>;
+
+    /// Notes that the memory of a queue apart from the store is another one, `to`, if what is noted is
+    /// `expected`. Answers whether it did: of the nodes that notice together that the queue lost its memory, one
+    /// hears `true` and leads the rebuild.
+    ///
+    /// To ensure correctness:
+    /// - the comparison and the change are one atomic step;
+    /// - a store with its own queue changes nothing and answers `false`.
+    ///
+    /// # Errors
+    /// When nothing is known; after it took effect a repeat answers `false`.
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Result<bool, BackendError>;
+
     /// How the store's connections are used, one entry a pool. For people and metrics; a store that has none says
     /// nothing.
     fn pools(&self) -> Vec<PoolUse> {

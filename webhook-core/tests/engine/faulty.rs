@@ -43,6 +43,7 @@ pub(crate) enum Call {
     ReplayRecord,
     InboxSettle,
     AddRollups,
+    AdvanceEpoch,
 }
 
 /// What no batch may hold: the call fails for good, and nobody can tell why.
@@ -314,5 +315,12 @@ impl Store for FaultyStore {
     }
     async fn ping(&self) -> Answer<()> {
         self.check().await
+    }
+    async fn queue_epoch(&self) -> Answer<u64> {
+        self.check().await?;
+        self.inner.queue_epoch().await
+    }
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Answer<bool> {
+        self.make(Call::AdvanceEpoch, self.inner.advance_epoch(expected, to)).await
     }
 }

@@ -16,6 +16,7 @@ mod order;
 mod outages;
 mod poison;
 mod publishing;
+mod rebuild;
 mod replays;
 mod requests;
 mod statistics;

@@ -174,6 +174,12 @@ impl Store for Broken {
     async fn ping(&self) -> Answer<()> {
         self.fail()
     }
+    async fn queue_epoch(&self) -> Answer<u64> {
+        self.fail()
+    }
+    async fn advance_epoch(&self, _: u64, _: u64) -> Answer<bool> {
+        self.fail()
+    }
 }
 
 #[async_trait]

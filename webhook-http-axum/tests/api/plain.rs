@@ -169,6 +169,12 @@ impl Store for PlainStore {
     async fn ping(&self) -> Answer<()> {
         self.0.ping().await
     }
+    async fn queue_epoch(&self) -> Answer<u64> {
+        self.0.queue_epoch().await
+    }
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Answer<bool> {
+        self.0.advance_epoch(expected, to).await
+    }
 }
 
 #[async_trait]

@@ -14,6 +14,7 @@ use webhook_core::queue::{Hold, LaneSettings, LaneState};
 
 use super::{Queue, micros, run, small};
 use crate::error::Fault;
+use crate::sql;
 
 const fn name(hold: Hold) -> &'static str {
     match hold {
@@ -134,7 +135,7 @@ pub(super) async fn epoch(queue: &Queue) -> Result<u64, BackendError> {
 
 fn read_epoch<'a>(conn: &'a mut PgConnection, (): &'a ()) -> BoxFuture<'a, Result<u64, Fault>> {
     Box::pin(async move {
-        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM meta WHERE id = 1").fetch_one(conn).await?;
+        let epoch: i64 = sqlx::query_scalar(sql::EPOCH).fetch_one(conn).await?;
         Ok(epoch.cast_unsigned())
     })
 }

@@ -68,6 +68,8 @@ const ALL: &[(&str, &str)] = &[
     ("CHANGES", CHANGES),
     ("BIND_QUEUE", BIND_QUEUE),
     ("REBIND_QUEUE", REBIND_QUEUE),
+    ("EPOCH", EPOCH),
+    ("ADVANCE_EPOCH", ADVANCE_EPOCH),
     ("NEXT_SUBSCRIPTIONS", NEXT_SUBSCRIPTIONS),
     ("PING", PING),
     ("TRY_RELAY", TRY_RELAY),

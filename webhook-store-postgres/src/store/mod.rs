@@ -218,4 +218,20 @@ impl Store for PgStore {
         }
         pools
     }
+
+    async fn queue_epoch(&self) -> Result<u64, BackendError> {
+        let read = self.inner.keeper.run("queue_epoch", &(), |conn, ()| {
+            async move { Ok::<i64, Fault>(sqlx::query_scalar(sql::EPOCH).fetch_one(conn).await?) }.boxed()
+        });
+        read.await.map(i64::cast_unsigned)
+    }
+
+    async fn advance_epoch(&self, expected: u64, to: u64) -> Result<bool, BackendError> {
+        let args = (expected.cast_signed(), to.cast_signed());
+        let advance = self.inner.keeper.run("advance_epoch", &args, |conn, (expected, to)| {
+            let update = sqlx::query(sql::ADVANCE_EPOCH).bind(*expected).bind(*to);
+            async move { Ok::<_, Fault>(update.execute(conn).await?) }.boxed()
+        });
+        advance.await.map(|done| done.rows_affected() == 1)
+    }
 }

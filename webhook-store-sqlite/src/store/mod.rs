@@ -160,4 +160,13 @@ impl Store for SqliteStore {
         let max = self.readers.options().get_max_connections();
         vec![PoolUse { name: "readers", max, open, in_use: open.saturating_sub(idle) }]
     }
+
+    async fn queue_epoch(&self) -> Result<u64, BackendError> {
+        JobQueue::epoch(self).await
+    }
+
+    /// Never: the queue is in the same file.
+    async fn advance_epoch(&self, _expected: u64, _to: u64) -> Result<bool, BackendError> {
+        Ok(false)
+    }
 }

@@ -1,4 +1,16 @@
-//! Redis as the queue of a PostgreSQL database: used, lost, refused, moved.
+//! Redis as the queue of a PostgreSQL database: used, refused, moved; and what breaks.
+//!
+//! | module | what breaks |
+//! |---|---|
+//! | [`away`] | Redis frozen, full, read-only, loading, changed or forgetful under the nodes; answers lost |
+//! | [`kills`] | the nodes |
+//! | [`lost`] | Redis's memory: all of it, or the last of it |
+
+mod away;
+mod gate;
+mod kills;
+mod lost;
+mod setup;
 
 use rustix::process::Signal;
 use serde_json::json;

@@ -51,6 +51,11 @@ impl Publishers {
         self.acknowledged.lock().unwrap().len()
     }
 
+    /// The ids of the events that were acknowledged.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.acknowledged.lock().unwrap().keys().cloned().collect()
+    }
+
     /// How often a node answered 503.
     pub(crate) fn refused(&self) -> usize {
         self.refused.lock().unwrap().len()
@@ -84,14 +89,19 @@ impl Publishers {
     /// # Panics
     /// In its tasks, when a server answers neither 202 nor 503 with `Retry-After`.
     pub(crate) fn start_stubborn(&self, servers: &[Api]) -> JoinSet<()> {
+        self.start_stubborn_with(servers, "")
+    }
+
+    /// The same with another beginning of the keys: several sets of publishers on one database need keys of their own.
+    pub(crate) fn start_stubborn_with(&self, servers: &[Api], keys: &str) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for number in 0..PUBLISHERS {
-            let (this, servers) = (self.clone(), servers.to_vec());
+            let (this, servers, keys) = (self.clone(), servers.to_vec(), keys.to_owned());
             tasks.spawn(async move {
                 let mut turn = servers.iter().cycle().skip(number);
                 while let Some(n) = this.take().await {
                     for api in turn.by_ref() {
-                        let key = [("idempotency-key", key(n))];
+                        let key = [("idempotency-key", format!("{keys}{}", key(n)))];
                         let key = key.each_ref().map(|(name, value)| (*name, value.as_str()));
                         let Some(answer) = api.try_publish(&key, "order.created", &json!(n)).await else {
                             continue;
