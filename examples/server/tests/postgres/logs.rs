@@ -5,7 +5,6 @@ use serde_json::json;
 use test_servers::redis::Server;
 
 use crate::database;
-use crate::database;
 use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::process::{Process, binary};
