@@ -200,12 +200,19 @@ mod tests {
 
     #[test]
     fn variables_are_written_as_in_a_shell() {
-        let text = "\u{feff}# of the shop\nexport WEBHOOK_LOG=debug # loud\nWEBHOOK_RETRY='schedule:1s, 2s'\n\n\
-                    WEBHOOK_LISTEN=\"[::1]:80\"\r\nWEBHOOK_ROLE=\nWEBHOOK_LOG=info\n";
+        let text = "\u{feff}# of the shop\nSHOP_PORT=6379\nexport WEBHOOK_LOG=debug # loud\nWEBHOOK_RETRY='schedule:1s, 2s'\n\n\
+                    WEBHOOK_LISTEN=\"[::1]:80\"\r\nWEBHOOK_ROLE=\nWEBHOOK_LOG=info\n\
+                    DATABASE_URL='postgres://a:$SHOP_PORT@b'\nREDIS_URL=redis://$SHOP_PORT\n";
         let variables = read_dot_env(text).unwrap();
         let of = |name: &str| variables.get(name).map(String::as_str);
         assert_eq!(of("WEBHOOK_LOG"), Some("debug"));
         assert_eq!(of("WEBHOOK_RETRY"), Some("schedule:1s, 2s"));
+        assert_eq!(
+            of("DATABASE_URL"),
+            Some("postgres://a:$SHOP_PORT@b"),
+            "nothing is replaced in single quotes"
+        );
+        assert_eq!(of("REDIS_URL"), Some("redis://6379"));
         assert_eq!((of("WEBHOOK_LISTEN"), of("WEBHOOK_ROLE")), (Some("[::1]:80"), Some("")));
     }
 

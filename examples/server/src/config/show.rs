@@ -48,9 +48,7 @@ pub(crate) fn in_force(sources: &Sources) -> Result<String, ConfigError> {
     }
     for spec in SERVE.iter().filter(|spec| spec.unbuilt.is_none()) {
         let (value, origin) = match (sources.find(spec)?, spec.default) {
-            (Some(given), _) => {
-                (value(spec, &given.texts), given.origin.unwrap_or_else(|| format!("--{}", spec.name)))
-            }
+            (Some(given), _) => (value(spec, &given.texts), given.origin()),
             (None, Some(default)) => (value(spec, &[default.to_owned()]), "default".to_owned()),
             (None, None) => {
                 let _ = writeln!(text, "# {} is not set", spec.key());

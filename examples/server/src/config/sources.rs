@@ -50,8 +50,9 @@ pub(crate) struct Given {
     spec: &'static Spec,
     /// One, or of a list one for each item.
     pub(crate) texts: Vec<String>,
-    /// The name that the source has for it: `WEBHOOK_LOG in .env`. None of a flag, whose name is said anyway.
-    pub(crate) origin: Option<String>,
+    source: Source,
+    /// The file's, when it stands in one.
+    path: Option<String>,
 }
 
 impl Given {
@@ -60,22 +61,51 @@ impl Given {
         self.texts.join(",")
     }
 
+    /// Where it came from, in words.
+    pub(crate) fn origin(&self) -> String {
+        let variable = self.spec.variable.unwrap_or_default();
+        match self.source {
+            Source::Flags => format!("flag --{}", self.spec.name),
+            Source::Environment => format!("environment, {variable}"),
+            Source::DotEnv => format!("{DOT_ENV}, {variable}"),
+            Source::File => format!("file {}", self.path.as_deref().unwrap_or_default()),
+        }
+    }
+
     pub(crate) fn refuse(&self, detail: impl Display) -> ConfigError {
+        let text = self.text();
         let value = match self.spec.secrecy {
-            Secrecy::Public | Secrecy::Url => format!(" {:?}", shown(&self.text())),
+            Secrecy::Public => format!(" {:?}", shortened(&text, text.contains("://") && text.contains('@'))),
+            Secrecy::Url => format!(" {:?}", shortened(&text, may_hold_password(&text))),
             Secrecy::Secret => String::new(),
         };
-        let origin = self.origin.as_ref().map(|origin| format!(" (from {origin})")).unwrap_or_default();
+        let variable = self.spec.variable.unwrap_or_default();
+        let origin = match self.source {
+            // The flag is named anyway.
+            Source::Flags => String::new(),
+            Source::Environment => format!(" (from {variable})"),
+            Source::DotEnv => format!(" (from {variable} in {DOT_ENV})"),
+            Source::File => {
+                format!(" (from {} in {})", self.spec.key(), self.path.as_deref().unwrap_or_default())
+            }
+        };
         ConfigError(format!("--{}{value}{origin}: {detail}", self.spec.name))
     }
 }
 
-/// As much of a value as fits in a line, and nothing of a URL that may carry a password.
-fn shown(text: &str) -> String {
-    if let Some((scheme, _)) = text.split_once("://")
-        && !matches!(scheme, "sqlite" | "http" | "https")
-    {
-        return format!("{scheme}://…");
+/// Whether there may be a password in what was given for a URL, which need not be one: a list of `name=value`, or a URL
+/// with a slash left out.
+fn may_hold_password(text: &str) -> bool {
+    text.contains(['@', '=']) || (text.contains("://") && !text.starts_with("sqlite://"))
+}
+
+/// As much of a value as fits in a line, and of one that may hold a password the scheme alone.
+fn shortened(text: &str, is_secret: bool) -> String {
+    if is_secret {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let is_scheme =
+            |scheme: &&str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        return scheme.filter(is_scheme).map_or_else(|| "…".to_owned(), |scheme| format!("{scheme}://…"));
     }
     if text.chars().count() > 100 {
         return text.chars().take(100).chain(['…']).collect();
@@ -191,30 +221,26 @@ impl Sources {
     }
 
     fn at(&self, source: Source, spec: &'static Spec) -> Result<Option<Given>, ConfigError> {
-        let given = |texts, origin| Given { spec, texts, origin };
+        let given = |texts| Given { spec, texts, source, path: None };
         match source {
-            Source::Flags => Ok(self.flags.get(spec.name).map(|texts| given(texts.clone(), None))),
+            Source::Flags => Ok(self.flags.get(spec.name).map(|texts| given(texts.clone()))),
             Source::Environment => {
-                let found = spec.variable.and_then(|name| Some((name, self.environment.get(name)?)));
-                let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
-                    return Ok(None);
-                };
-                let origin = Some(name.to_owned());
+                let value = spec.variable.and_then(|name| self.environment.get(name));
+                let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
                 let Some(text) = value.to_str() else {
                     let lossy = value.to_string_lossy().into_owned();
-                    return Err(given(vec![lossy], origin).refuse("the value is not UTF-8 text"));
+                    return Err(given(vec![lossy]).refuse("the value is not UTF-8 text"));
                 };
-                Ok(Some(given(items(spec, text), origin)))
+                Ok(Some(given(items(spec, text))))
             }
             Source::DotEnv => {
-                let found = spec.variable.and_then(|name| Some((name, self.dot_env.get(name)?)));
-                let found = found.filter(|(_, value)| !value.is_empty());
-                Ok(found.map(|(name, text)| given(items(spec, text), Some(format!("{name} in {DOT_ENV}")))))
+                let text = spec.variable.and_then(|name| self.dot_env.get(name));
+                Ok(text.filter(|text| !text.is_empty()).map(|text| given(items(spec, text))))
             }
             Source::File => {
                 let Some(file) = &self.file else { return Ok(None) };
-                let origin = || Some(format!("{} in {}", spec.key(), file.path));
-                Ok(file.values.get(spec.name).map(|texts| given(texts.clone(), origin())))
+                let texts = file.values.get(spec.name);
+                Ok(texts.map(|texts| Given { path: Some(file.path.clone()), ..given(texts.clone()) }))
             }
         }
     }

@@ -111,10 +111,19 @@ fn an_error_names_flag_variable_value_and_what_is_accepted() {
 
 #[test]
 fn a_password_in_a_database_url_is_not_repeated() {
-    let variables = [("DATABASE_URL", "postgres://webhooks:hunter2@db:port/webhooks")];
-    let error = read(&[], &variables).unwrap_err();
-    assert!(error.starts_with("--database-url \"postgres://…\" (from DATABASE_URL): "), "{error}");
-    assert!(!error.contains("hunter2"), "{error}");
+    for (url, shown) in [
+        ("postgres://webhooks:hunter2@db:port/webhooks", "\"postgres://…\""),
+        ("https://webhooks:hunter2@db/webhooks", "\"https://…\""),
+        ("mysql://db/webhooks?password=hunter2", "\"mysql://…\""),
+        ("postgres:webhooks:hunter2@db", "\"…\""),
+        ("host=db password=hunter2", "\"…\""),
+        ("password=hunter2 host=x://db", "\"…\""),
+        ("webhooks.db", "\"webhooks.db\""),
+    ] {
+        let error = read(&[], &[("DATABASE_URL", url)]).unwrap_err();
+        assert!(error.starts_with(&format!("--database-url {shown} (from DATABASE_URL): ")), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
