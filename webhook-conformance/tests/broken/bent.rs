@@ -17,7 +17,7 @@ use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
@@ -269,7 +269,7 @@ impl<D: Defect> Inbox for Bent<D> {
 }
 
 #[async_trait]
-impl<D: Defect> Statistics for Bent<D> {
+impl<D: Defect> StatisticsStore for Bent<D> {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
         self.defect.add_rollups(&self.store, rollups).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use webhook_core::memory::MemoryStore;
 use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
-use webhook_core::store::Statistics as _;
+use webhook_core::store::StatisticsStore as _;
 
 use crate::bent::{Answer, Broken, Defect, bend};
 

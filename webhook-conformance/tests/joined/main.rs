@@ -22,7 +22,7 @@ use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, History,
     Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery,
     NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage,
-    ReplayRecorded, ReplayStore, Snapshot, Statistics, Store, SubscriptionFilter, SubscriptionStore,
+    ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store, SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
 
@@ -325,7 +325,7 @@ impl Inbox for Joined {
 }
 
 #[async_trait]
-impl Statistics for Joined {
+impl StatisticsStore for Joined {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
         self.store.add_rollups(rollups).await
     }

@@ -10,7 +10,7 @@ use crate::error::BackendError;
 use crate::id::{DeliveryId, SubscriptionId};
 use crate::model::{DeliveryStatus, SubscriptionStatus};
 use crate::stats::{self, LaneLoad, Rollup, Scope, Span, Totals, Unfinished, Worst};
-use crate::store::Statistics;
+use crate::store::StatisticsStore;
 use crate::time::Timestamp;
 
 /// A roll-up with the time that it counts for.
@@ -23,7 +23,7 @@ pub(super) struct RollupRow {
 }
 
 #[async_trait]
-impl Statistics for MemoryStore {
+impl StatisticsStore for MemoryStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Result<(), BackendError> {
         let start = stats::minute(self.now().as_micros());
         let mut tables = self.tables();

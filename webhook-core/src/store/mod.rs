@@ -35,7 +35,7 @@ pub use deliveries::{
 pub use history::{AttemptFilter, DeliveryFilter, EventFilter, EventRecord, History, Page, PageRequest};
 pub use inbox::{Inbox, InboxEvent, InboxId, InboxOutcome, RejectedEvent};
 pub use replay::{MATCHED_LIMIT, Matched, NewReplay, Replay, ReplayPage, ReplayRecorded, ReplayStore};
-pub use statistics::Statistics;
+pub use statistics::StatisticsStore;
 pub use subscriptions::{Changed, Changes, Snapshot, SubscriptionFilter, SubscriptionStore};
 
 use crate::error::BackendError;
@@ -46,7 +46,7 @@ pub type ConfigVersion = u64;
 
 /// Everything that must not be lost.
 #[async_trait]
-pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox + Statistics {
+pub trait Store: SubscriptionStore + DeliveryStore + ReplayStore + Inbox + StatisticsStore {
     /// The queue in the same database, when the store was opened with it. The store then does the queue's
     /// part of every change in the same commit.
     fn own_queue(&self) -> Option<Arc<dyn JobQueue>>;

@@ -10,7 +10,7 @@ use crate::stats::{Rollup, Scope, Totals, Unfinished};
 ///
 /// No method looks through events, deliveries or attempts without a bound.
 #[async_trait]
-pub trait Statistics: Debug + Send + Sync + 'static {
+pub trait StatisticsStore: Debug + Send + Sync + 'static {
     /// Inserts roll-ups as parts of the minute that it is by the store's clock. Rows of other processes, and of
     /// this one from before, are left as they are.
     ///

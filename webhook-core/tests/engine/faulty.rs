@@ -19,7 +19,7 @@ use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, Inbox,
     InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery, NewReplay,
     OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage, ReplayRecorded,
-    ReplayStore, Snapshot, Statistics, Store, SubscriptionFilter, SubscriptionStore,
+    ReplayStore, Snapshot, StatisticsStore, Store, SubscriptionFilter, SubscriptionStore,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,7 +284,7 @@ impl Inbox for FaultyStore {
 
 /// Without being counted as calls: when statistics are written is nobody's business.
 #[async_trait]
-impl Statistics for FaultyStore {
+impl StatisticsStore for FaultyStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
         self.refuse_while_away()?;
         let fault = self.faults.lock().unwrap().get_mut(&Call::AddRollups).and_then(VecDeque::pop_front);

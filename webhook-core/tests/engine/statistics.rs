@@ -4,7 +4,7 @@ use webhook_core::Webhooks;
 use webhook_core::engine::Statistics;
 use webhook_core::model::{DeliveryStatus, NewEvent};
 use webhook_core::stats::Scope;
-use webhook_core::store::Statistics as _;
+use webhook_core::store::StatisticsStore as _;
 use webhook_core::testing::{RecordingDeliverer, START, Scripted};
 use webhook_core::{SubscriptionDraft, Workers};
 

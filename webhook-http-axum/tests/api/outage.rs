@@ -19,7 +19,7 @@ use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::RecordingDeliverer;
@@ -151,7 +151,7 @@ impl Inbox for Broken {
 }
 
 #[async_trait]
-impl Statistics for Broken {
+impl StatisticsStore for Broken {
     async fn add_rollups(&self, _: &[Rollup]) -> Answer<()> {
         self.fail()
     }

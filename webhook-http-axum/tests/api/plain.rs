@@ -16,7 +16,7 @@ use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
     Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
-    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, Statistics, Store,
+    RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
 
@@ -146,7 +146,7 @@ impl Inbox for PlainStore {
 }
 
 #[async_trait]
-impl Statistics for PlainStore {
+impl StatisticsStore for PlainStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
         self.0.add_rollups(rollups).await
     }

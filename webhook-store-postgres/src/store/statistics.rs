@@ -15,7 +15,7 @@ use webhook_core::error::BackendError;
 use webhook_core::stats::{
     self, Ages, Counts, Histogram, LaneLoad, Rollup, Scope, Span, Totals, Unfinished, Worst,
 };
-use webhook_core::store::Statistics;
+use webhook_core::store::StatisticsStore;
 
 use crate::codec::{self, Moment};
 use crate::connection::{begin, commit};
@@ -24,7 +24,7 @@ use crate::open::PgStore;
 use crate::sql::statistics as sql;
 
 #[async_trait]
-impl Statistics for PgStore {
+impl StatisticsStore for PgStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Result<(), BackendError> {
         if rollups.is_empty() {
             return Ok(());

@@ -19,7 +19,7 @@ use webhook_core::id::SubscriptionId;
 use webhook_core::stats::{
     self, Ages, Counts, Histogram, LaneLoad, Rollup, Scope, Span, Totals, Unfinished, Worst,
 };
-use webhook_core::store::Statistics;
+use webhook_core::store::StatisticsStore;
 
 use crate::codec::{self, wait_until};
 use crate::error::Fault;
@@ -38,7 +38,7 @@ static ADD: Bulk = Bulk::new(
 static DELETE: Bulk = Bulk::new("DELETE FROM webhooks_rollups WHERE id IN (", 1, ")");
 
 #[async_trait]
-impl Statistics for SqliteStore {
+impl StatisticsStore for SqliteStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Result<(), BackendError> {
         if rollups.is_empty() {
             return Ok(());
