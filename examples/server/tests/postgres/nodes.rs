@@ -39,9 +39,22 @@ async fn an_api_node_takes_events_and_a_worker_node_delivers_them() {
     })
     .await;
 
-    for path in ["/health", "/ready"] {
+    for path in ["/health", "/ready", "/metrics"] {
         assert_eq!(worker.get(path).await.unwrap().status, 200, "{path}");
     }
+    // Each counts what it did itself.
+    let counts = async |node: &Api, line: &str| {
+        let text = node.get("/metrics").await.unwrap().body;
+        std::str::from_utf8(&text).unwrap().lines().any(|found| found == line)
+    };
+    assert!(counts(&api, "webhook_events_published_total 1").await);
+    assert!(counts(&api, "webhook_attempts_in_flight_limit 0").await);
+    assert!(counts(&worker, "webhook_events_published_total 0").await);
+    assert!(counts(&worker, "webhook_store_connections_max{pool=\"claimer\"} 1").await);
+    eventually("the success is counted", async || {
+        counts(&worker, "webhook_deliveries_total{outcome=\"succeeded\"} 1").await.then_some(())
+    })
+    .await;
     for path in ["/", "/api/v1/subscriptions", "/api/v1/events"] {
         let answer = worker.get(path).await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!("not_found")), "{path}");
