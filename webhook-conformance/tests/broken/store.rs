@@ -10,7 +10,8 @@ use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Delivery, DeliveryStatus, Event, Subscription, Tenant};
 use webhook_core::store::{
     Changed, Changes, ConfigVersion, DeliveryStore as _, EventFilter, EventRecord, History as _, Insert,
-    Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store as _, SubscriptionStore as _,
+    Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store as _,
+    SubscriptionStore as _,
 };
 
 use crate::bent::{Answer, Broken, Defect, bend, revision};

@@ -88,7 +88,11 @@ async fn answers_that_are_lost_lead_to_nothing_lost_stuck_or_sent_twice() {
     nodes.api.all_finished().await;
     eventually("nothing is left in Redis", async || (known_jobs(redis.port) == 0).then_some(())).await;
     let again = target.sent_again();
-    println!("{} answers of Redis lost under load ({} events): 0 lost, {again} sent again", gate.lost(), published.len());
+    println!(
+        "{} answers of Redis lost under load ({} events): 0 lost, {again} sent again",
+        gate.lost(),
+        published.len()
+    );
     assert_eq!(again, 0);
 }
 
@@ -112,7 +116,8 @@ async fn a_redis_that_is_full_takes_what_fits_and_the_rest_when_there_is_room() 
 
     publish_many(&nodes.api, "a", EVENTS).await;
     eventually("a node says that Redis is full", async || {
-        let lines = [nodes.front.stdout(), nodes.front.stderr(), nodes.back.stdout(), nodes.back.stderr()].concat();
+        let lines =
+            [nodes.front.stdout(), nodes.front.stderr(), nodes.back.stdout(), nodes.back.stderr()].concat();
         lines.iter().any(|line| line.contains("not enqueued") || line.contains("memory")).then_some(())
     })
     .await;
@@ -146,7 +151,8 @@ fn used_memory(port: u16) -> usize {
 async fn an_eviction_policy_that_is_changed_stops_the_queue_until_it_is_put_right() {
     let Some(url) = database("policy").await else { return };
     let Some(redis) = redis("policy", &[]) else { return };
-    let broken = |redis: &Server| drop(ask(redis.port, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]));
+    let broken =
+        |redis: &Server| drop(ask(redis.port, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]));
     let mended = |redis: &Server| drop(ask(redis.port, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]));
     let nodes = Nodes::start(&url, redis.port, &[]);
     is_a_pause("an eviction policy that was changed", &nodes, &redis, broken, mended).await;
@@ -215,14 +221,16 @@ async fn a_redis_that_is_loading_is_a_pause_and_keeps_what_it_knew() {
     let Some(url) = database("loading").await else { return };
     let slow = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
     let Some(redis) = redis("loading", &slow) else { return };
-    let nodes = Nodes::start(&url, redis.port, &["--retry=schedule:1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"]);
+    let nodes =
+        Nodes::start(&url, redis.port, &["--retry=schedule:1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"]);
     let target = Target::start(Duration::ZERO).await;
     target.fail(true);
     subscribe(&nodes.api, &target, "a", json!({})).await;
     publish_many(&nodes.api, "a", 100).await;
     eventually("each was tried", async || (target.distinct() == 100).then_some(())).await;
     let epoch = || ask(redis.port, &["HGET", "{webhooks}:meta", "epoch"]);
-    let before = eventually("it has an epoch", async || Some(epoch()).filter(|epoch| !epoch.is_empty())).await;
+    let before =
+        eventually("it has an epoch", async || Some(epoch()).filter(|epoch| !epoch.is_empty())).await;
     ask(redis.port, &["DEBUG", "POPULATE", "10000"]);
     ask(redis.port, &["CONFIG", "SET", "key-load-delay", "300"]);
     let port = redis.port;
@@ -242,7 +250,10 @@ async fn a_redis_that_is_loading_is_a_pause_and_keeps_what_it_knew() {
     eventually("all are delivered", async || (target.taken() == 150).then_some(())).await;
     nodes.api.all_finished().await;
     assert_eq!(epoch(), before, "nothing was lost, so nothing is rebuilt");
-    println!("LOADING: 50 events acknowledged in {took:?} meanwhile; all 150 delivered, {} sent again", target.sent_again());
+    println!(
+        "LOADING: 50 events acknowledged in {took:?} meanwhile; all 150 delivered, {} sent again",
+        target.sent_again()
+    );
     assert_eq!(target.sent_again(), 0);
 }
 

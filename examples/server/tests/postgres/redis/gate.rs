@@ -40,7 +40,8 @@ impl Gate {
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shut = known.shut.subscribe();
-                let Ok(server) = TcpStream::connect(("127.0.0.1", known.to.load(Ordering::SeqCst))).await else {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", known.to.load(Ordering::SeqCst))).await
+                else {
                     continue;
                 };
                 tokio::spawn(pass(client, server, Arc::clone(&known), shut));

@@ -34,8 +34,7 @@ struct Cluster {
 impl Cluster {
     fn start(database: &str, redis_port: u16) -> Self {
         let flag = format!("--redis-url=redis://127.0.0.1:{redis_port}");
-        let mut cluster =
-            Self { flag, database: database.to_owned(), fronts: Vec::new(), backs: Vec::new() };
+        let mut cluster = Self { flag, database: database.to_owned(), fronts: Vec::new(), backs: Vec::new() };
         for _ in 0..2 {
             cluster.fronts.push(cluster.front());
             cluster.backs.push(cluster.back());

@@ -220,9 +220,8 @@ async fn a_rebuild_takes_no_longer_than_its_share_of_thirty_seconds_a_million() 
     ask(redis.port, &["FLUSHALL"]);
     let lost = Instant::now();
     let first = eventually("it is noticed", async || (known_jobs(redis.port) > 0).then(Instant::now)).await;
-    let last = eventually("all are known again", async || {
-        (known_jobs(redis.port) == JOBS).then(Instant::now)
-    });
+    let last =
+        eventually("all are known again", async || (known_jobs(redis.port) == JOBS).then(Instant::now));
     let (noticed, filled) = (first - lost, last.await - first);
     println!("{JOBS} jobs: the loss was noticed after {noticed:?}, they were known again {filled:?} later");
     let share = MILLION.mul_f64(JOBS as f64 / 1e6);

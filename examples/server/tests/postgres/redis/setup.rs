@@ -93,8 +93,7 @@ pub(super) struct Flood {
 
 impl Flood {
     pub(super) fn start(api: &Api, tasks: usize, payload: &Value) -> Self {
-        let mut flood =
-            Self { stop: Arc::default(), acknowledged: Arc::default(), tasks: JoinSet::new() };
+        let mut flood = Self { stop: Arc::default(), acknowledged: Arc::default(), tasks: JoinSet::new() };
         for _ in 0..tasks {
             let (api, payload) = (api.clone(), payload.clone());
             let (stop, acknowledged) = (Arc::clone(&flood.stop), Arc::clone(&flood.acknowledged));

@@ -127,7 +127,11 @@ impl Process {
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
         let (_, behind_name) = stat.rsplit_once(')').expect("a name");
-        let ticks = behind_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
+        let ticks = behind_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("a number"));
         // In hundredths of a second on every Linux that Rust runs on.
         Duration::from_millis(10 * ticks.sum::<u64>())
     }
