@@ -19,7 +19,9 @@ mod report;
 mod serve;
 mod service;
 mod signals;
+mod socket;
 mod terminal;
+mod unread;
 
 use std::process::ExitCode;
 
