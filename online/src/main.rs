@@ -1,5 +1,6 @@
-//! Sends every example payload that GitHub documents through a running server, as GitHub would send it, and checks
-//! what its target gets. `cargo xtask test-online` fetches the payloads and starts this.
+//! Holds a running server against what others have written: every example payload that GitHub documents is sent as
+//! GitHub would send it, and schemathesis asks what the server's own OpenAPI document says. `cargo xtask test-online`
+//! fetches both and starts this.
 //!
 //! Not a `#[test]`: it needs what a package registry gives, and a test that passes because it could not run would be
 //! worse than none. It knows the server by its command line and its HTTP API alone.
@@ -12,6 +13,7 @@
 //! | module | owes |
 //! |---|---|
 //! | [`examples`] | the payloads, byte for byte |
+//! | [`schema`] | the run of schemathesis |
 //! | [`server`] | the server's process and calls to its API |
 //! | [`target`] | what arrived |
 //! | [`wire`] | HTTP/1.1 messages on a blocking socket |
@@ -19,12 +21,12 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod examples;
+mod schema;
 mod server;
 mod target;
 mod wire;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,7 +46,7 @@ const GITHUB_SECRET: &str = "It's a Secret to Everybody";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match options().and_then(|(server, examples)| check(&server, &examples)) {
+    match run() {
         Ok(summary) => {
             println!("{summary}");
             ExitCode::SUCCESS
@@ -56,11 +58,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn options() -> Result<(PathBuf, PathBuf), Failure> {
+fn run() -> Result<String, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--server", server, "--examples", examples] => Ok((server.into(), examples.into())),
-        _ => Err("usage: webhook-online --server BINARY --examples FOLDER".to_owned()),
+        ["--server", server, "--examples", folder] => check(server.as_ref(), folder.as_ref()),
+        ["--server", server, "--schemathesis", program, "--hooks", hooks] => {
+            schema::check(server.as_ref(), program.as_ref(), hooks.as_ref())
+        }
+        _ => Err(
+            "usage: webhook-online --server BINARY (--examples FOLDER | --schemathesis PROGRAM --hooks FILE)"
+                .to_owned(),
+        ),
     }
 }
 
@@ -68,7 +76,7 @@ fn check(binary: &std::path::Path, folder: &std::path::Path) -> Result<String, F
     let started = Instant::now();
     let examples = examples::read(folder)?;
     let target = Target::start()?;
-    let server = Server::start(binary)?;
+    let server = Server::start(binary, &[])?;
     let mut api = server.connect()?;
     let subscription = api.subscribe(&target.url(), GITHUB_SECRET)?;
 

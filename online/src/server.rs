@@ -21,13 +21,13 @@ const STOP: Duration = Duration::from_secs(40);
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Server {
     /// Starts it in an empty directory, without settings from the environment, and waits for the line that says where
     /// it listens. Its log goes to our stderr.
-    pub(crate) fn start(binary: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(binary: &Path, more: &[&str]) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| format!("cannot start {}: {error}", binary.display());
         let directory = tempfile::tempdir().map_err(cannot)?;
         let database = format!("sqlite://{}", directory.path().join("online.db").display());
@@ -41,6 +41,7 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--database-url", &database])
             .args(["--allow-cidr", "127.0.0.0/8", "--log", "warn"])
+            .args(more)
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
@@ -56,11 +57,20 @@ impl Server {
             }
         });
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, address: unknown, _directory: directory };
+        let mut server = Self { child, address: unknown, directory };
         server.address = listening
             .recv_timeout(START)
             .map_err(|_| "the server did not say where it listens; its log is above".to_owned())?;
         Ok(server)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its file is; removed with it.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn connect(&self) -> Result<Api, Failure> {

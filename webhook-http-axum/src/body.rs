@@ -171,11 +171,6 @@ pub(crate) async fn optional_fields(headers: &HeaderMap, body: Body) -> Result<F
     object(&body).map(Fields::new)
 }
 
-/// Takes no fields: no body, or `{}`.
-pub(crate) async fn expect_none(headers: &HeaderMap, body: Body) -> Result<(), Problem> {
-    optional_fields(headers, body).await?.finish()
-}
-
 /// The detail of a key that occurs twice.
 pub(crate) const TWICE: &str = "the field occurs more than once";
 

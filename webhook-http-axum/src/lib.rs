@@ -4,6 +4,7 @@ mod access;
 mod body;
 mod cursor;
 mod documentation;
+mod extract;
 mod fields;
 mod guard;
 mod json;

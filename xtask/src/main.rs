@@ -38,8 +38,8 @@ The workspace's own commands.
 Usage: cargo xtask VERB [OPTIONS]
 
   test         set up and run all tests of the workspace, doctests included
-  test-online  the tests that need a package registry (npm): every example payload that GitHub documents,
-               through a running server
+  test-online  the tests that need package registries (npm, PyPI): every example payload that GitHub documents
+               through a running server, and schemathesis against its OpenAPI document
   verify       check the tree, change nothing: format, clippy, rustdoc, who may depend on whom, promises and tests cited,
                sources, Markdown links, .ci/run, dependencies
   fix          rustfmt and the fixes that clippy is sure of

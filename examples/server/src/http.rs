@@ -1,5 +1,5 @@
-//! What is answered where: the API below `/api/v1`, probes and its description beside it, a page at `/`; of a process that only delivers,
-//! probes and metrics alone; and the gate that a stop closes.
+//! What is answered where: the API below `/api/v1`, probes, metrics and its description beside it, and `/`, which leads
+//! to the description; of a process that only delivers, probes and metrics alone; and the gate that a stop closes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CONNECTION, RETRY_AFTER};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 use webhook_core::Webhooks;
@@ -133,16 +133,9 @@ async fn only_probes() -> Problem {
     )
 }
 
-async fn page() -> Html<&'static str> {
-    Html(concat!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>webhook-server</title>",
-        "<h1>webhook-server ",
-        env!("CARGO_PKG_VERSION"),
-        "</h1><p>The API is at <a href=\"/api/v1/subscriptions\">/api/v1</a>; <a href=\"/docs\">/docs</a> ",
-        "describes it, and so does <a href=\"/openapi.json\">/openapi.json</a>; probes are at ",
-        "<a href=\"/health\">/health</a> and <a href=\"/ready\">/ready</a>, metrics at ",
-        "<a href=\"/metrics\">/metrics</a>.</p></html>",
-    ))
+/// Until there is a dashboard, the page that there is. A browser must not remember it.
+async fn page() -> Redirect {
+    Redirect::temporary("/docs")
 }
 
 /// Why a port could not be taken, for the operator.

@@ -21,7 +21,9 @@ mod report;
 mod serve;
 mod service;
 mod signals;
+mod socket;
 mod terminal;
+mod unread;
 mod version;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! Reading deliveries.
 
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -8,13 +7,12 @@ use webhook_core::id::{DeliveryId, SubscriptionId};
 use webhook_core::model::DeliveryStatus;
 use webhook_core::store::DeliveryFilter;
 
-use crate::access::{Caller, Scope};
-use crate::cursor::Listing;
+use super::listed::{List, Listed};
+use crate::extract::One;
 use crate::json::{AttemptJson, DeliveryJson, json};
-use crate::params::{Id, Params};
+use crate::params::Id;
 use crate::problem::Problem;
 use crate::reasons;
-use crate::state::{App, Shared};
 
 const STATUSES: [DeliveryStatus; 5] = [
     DeliveryStatus::Pending,
@@ -24,55 +22,27 @@ const STATUSES: [DeliveryStatus; 5] = [
     DeliveryStatus::Cancelled,
 ];
 
-pub(super) async fn list(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-) -> Result<Response, Problem> {
-    params.only(&[
-        "status",
-        "subscription_id",
-        "event_id",
-        "event_type",
-        "since",
-        "until",
-        "limit",
-        "cursor",
-    ])?;
-    let scope = caller.scope(&params)?;
-    let subscription_id = params.parsed("subscription_id")?;
-    page(&app, &params, &scope, "deliveries", subscription_id).await
+const FILTERS: &[&str] = &["status", "event_id", "event_type", "since", "until"];
+
+pub(super) async fn list(listed: Listed) -> Result<Response, Problem> {
+    page(listed.all("deliveries", FILTERS)?).await
 }
 
-pub(super) async fn of_subscription(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<SubscriptionId>,
-) -> Result<Response, Problem> {
-    params.only(&["status", "event_id", "event_type", "since", "until", "limit", "cursor"])?;
-    let scope = caller.scope(&params)?;
-    app.subscription(&scope, id).await?;
-    page(&app, &params, &scope, &format!("subscriptions/{id}/deliveries"), Some(id)).await
+pub(super) async fn of_subscription(listed: Listed, Id(id): Id<SubscriptionId>) -> Result<Response, Problem> {
+    page(listed.of_subscription(id, "deliveries", FILTERS).await?).await
 }
 
-async fn page(
-    app: &App,
-    params: &Params,
-    scope: &Scope,
-    route: &str,
-    subscription_id: Option<SubscriptionId>,
-) -> Result<Response, Problem> {
+async fn page(list: List) -> Result<Response, Problem> {
+    let List { app, params, scope, listing, subscription_id } = &list;
     let filter = DeliveryFilter {
         tenant: scope.tenant(),
         statuses: params.names("status", &STATUSES)?,
-        subscription_id,
+        subscription_id: *subscription_id,
         event_id: params.parsed("event_id")?,
         event_type: params.parsed("event_type")?,
         since: params.time("since")?,
         until: params.time("until")?,
     };
-    let listing = Listing::new(route, scope, params);
     let mut page = app.history.deliveries(&filter, listing.request(params)?).await?;
     reasons::fill(app, &mut page.items).await?;
     Ok(json(StatusCode::OK, &listing.body(&page.items, page.next, DeliveryJson::of)))
@@ -85,14 +55,7 @@ struct WholeDelivery<'a> {
     attempts: Vec<AttemptJson<'a>>,
 }
 
-pub(super) async fn get(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<DeliveryId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn get(One { app, tenant, id }: One<DeliveryId>) -> Result<Response, Problem> {
     let missing = || Problem::not_found("delivery");
     // In this order a row may be newer than the count, and none that was counted is missing.
     let mut delivery = app.history.delivery(Some(&tenant), id).await?.ok_or_else(missing)?;

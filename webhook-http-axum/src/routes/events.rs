@@ -14,8 +14,9 @@ use webhook_core::store::{DeliveryFilter, EventFilter, EventRecord, PageRequest,
 
 use crate::access::Caller;
 use crate::cursor::Listing;
+use crate::extract::One;
 use crate::json::{DeliveryJson, EventJson, MatchJson, json};
-use crate::params::{Id, Params};
+use crate::params::Params;
 use crate::problem::Problem;
 use crate::reasons;
 use crate::state::{App, Shared};
@@ -49,14 +50,7 @@ struct WholeEvent<'a> {
     matches: Vec<MatchJson>,
 }
 
-pub(super) async fn get(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<EventId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn get(One { app, tenant, id }: One<EventId>) -> Result<Response, Problem> {
     let event = app.history.event(Some(&tenant), id).await?.ok_or_else(missing)?;
     let filter =
         DeliveryFilter { tenant: Some(tenant.clone()), event_id: Some(id), ..DeliveryFilter::default() };
@@ -103,14 +97,7 @@ async fn matches(app: &App, tenant: &Tenant, event: &EventRecord) -> Result<Vec<
     Ok(considered.iter().map(verdict).collect())
 }
 
-pub(super) async fn payload(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<EventId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn payload(One { app, tenant, id }: One<EventId>) -> Result<Response, Problem> {
     let event = app.history.event(Some(&tenant), id).await?.ok_or_else(missing)?;
     let payload = app.history.payload(Some(&tenant), id).await?.ok_or_else(missing)?;
     let extension = if webhook_core::engine::is_json(&event.content_type) { "json" } else { "bin" };

@@ -6,6 +6,7 @@ mod deliveries;
 mod events;
 mod inbox;
 mod ingest;
+mod listed;
 mod publish;
 mod replays;
 mod requests;

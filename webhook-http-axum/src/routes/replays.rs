@@ -3,19 +3,18 @@
 //! The request only says which; the workers do it at a bounded rate, across restarts, once for each delivery.
 //! `GET /replays/{id}` tells how far they are.
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use webhook_core::id::{ReplayId, SubscriptionId};
 use webhook_core::model::{DeliveryStatus, Tenant};
 use webhook_core::store::DeliveryFilter;
 
 use crate::access::{Caller, Scope};
-use crate::body;
+use crate::extract::{One, Options};
 use crate::fields::Fields;
 use crate::json::{ReplayJson, ReplayProgressJson, json};
-use crate::params::{Id, Params};
+use crate::params::Params;
 use crate::problem::Problem;
 use crate::state::{App, Shared};
 
@@ -28,12 +27,11 @@ pub(super) async fn retry(
     State(app): State<Shared>,
     caller: Caller,
     params: Params,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Problem> {
     params.only(&[])?;
     let tenant = caller.tenant(&params)?;
-    let mut fields = body::optional_fields(&headers, body).await?;
+    let Options(mut fields) = Options::from_request(request, &app).await?;
     let subscription_id = fields.parsed("subscription_id");
     let filter = DeliveryFilter {
         event_type: fields.parsed("event_type"),
@@ -49,16 +47,9 @@ pub(super) async fn retry(
 
 /// `POST /subscriptions/{id}/replay`: what one subscription missed since a moment.
 pub(super) async fn of_subscription(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<SubscriptionId>,
-    headers: HeaderMap,
-    body: Body,
+    One { app, tenant, id }: One<SubscriptionId>,
+    Options(mut fields): Options,
 ) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
-    let mut fields = body::optional_fields(&headers, body).await?;
     app.subscription(&Scope::One(tenant.clone()), id).await?;
     fields.demand("since");
     let missed = [DeliveryStatus::Exhausted, DeliveryStatus::Cancelled];
@@ -97,14 +88,7 @@ async fn start(
     Ok(json(StatusCode::ACCEPTED, &ReplayJson::started(&replay)))
 }
 
-pub(super) async fn get(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<ReplayId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn get(One { app, tenant, id }: One<ReplayId>) -> Result<Response, Problem> {
     let found = app.webhooks.replay_progress(&tenant, id).await?;
     let replay = found.ok_or_else(|| Problem::not_found("replay"))?;
     Ok(json(StatusCode::OK, &ReplayProgressJson::of(&replay)))

@@ -1,16 +1,15 @@
 //! What a person asks of one delivery or of one event's: an attempt now, its end, all of it anew.
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use webhook_core::id::{DeliveryId, EventId};
 use webhook_core::model::Tenant;
 
 use super::replays::FINISHED;
 use crate::access::Caller;
-use crate::body;
+use crate::extract::{NoOptions, One, Options};
 use crate::json::{DeliveryJson, DeliveryRef, json};
 use crate::params::{Id, Params};
 use crate::problem::Problem;
@@ -22,13 +21,12 @@ pub(super) async fn retry(
     caller: Caller,
     params: Params,
     Id(id): Id<DeliveryId>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Problem> {
     params.only(&["force"])?;
     let tenant = caller.tenant(&params)?;
     let force = params.parsed("force")?.unwrap_or(false);
-    body::expect_none(&headers, body).await?;
+    NoOptions::from_request(request, &app).await?;
     let finished = "the delivery has succeeded; `?force=true` makes one more attempt of it";
     let asked = app.webhooks.retry(&tenant, id, force).await;
     asked.map_err(|error| Problem::refused(error, "delivery", finished))?;
@@ -36,16 +34,9 @@ pub(super) async fn retry(
 }
 
 pub(super) async fn cancel(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<DeliveryId>,
-    headers: HeaderMap,
-    body: Body,
+    One { app, tenant, id }: One<DeliveryId>,
+    _: NoOptions,
 ) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
-    body::expect_none(&headers, body).await?;
     let finished = "the delivery has ended already; there is nothing left to cancel";
     let asked = app.webhooks.cancel(&tenant, id).await;
     asked.map_err(|error| Problem::refused(error, "delivery", finished))?;
@@ -67,16 +58,9 @@ struct CancelledJson {
 
 /// An event without deliveries finished when it was published, so there is nothing to cancel in it either.
 pub(super) async fn cancel_event(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<EventId>,
-    headers: HeaderMap,
-    body: Body,
+    One { app, tenant, id }: One<EventId>,
+    _: NoOptions,
 ) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
-    body::expect_none(&headers, body).await?;
     let finished = "no delivery of the event is unfinished; there is nothing left to cancel";
     let asked = app.webhooks.cancel_event(&tenant, id).await;
     let cancelled = asked.map_err(|error| Problem::refused(error, "event", finished))?;
@@ -89,16 +73,9 @@ struct ReplayedJson {
 }
 
 pub(super) async fn replay_event(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<EventId>,
-    headers: HeaderMap,
-    body: Body,
+    One { app, tenant, id }: One<EventId>,
+    Options(mut fields): Options,
 ) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
-    let mut fields = body::optional_fields(&headers, body).await?;
     let statuses = fields.names("status", &FINISHED).unwrap_or_default();
     fields.finish()?;
     let asked = app.webhooks.replay_event(&tenant, id, &statuses).await;

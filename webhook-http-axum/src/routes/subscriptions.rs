@@ -15,8 +15,9 @@ use webhook_core::store::SubscriptionFilter;
 use crate::access::Caller;
 use crate::body;
 use crate::cursor::Listing;
+use crate::extract::One;
 use crate::json::{READ_ONLY, SubscriptionJson, SubscriptionWithSecret, json as answer, read_draft};
-use crate::params::{Id, Params};
+use crate::params::Params;
 use crate::precondition::etag;
 use crate::problem::Problem;
 use crate::state::Shared;
@@ -95,14 +96,7 @@ pub(super) async fn list(
     Ok(answer(StatusCode::OK, &listing.body(&page.items, page.next, |row| SubscriptionJson::of(row))))
 }
 
-pub(super) async fn get(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<SubscriptionId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn get(One { app, tenant, id }: One<SubscriptionId>) -> Result<Response, Problem> {
     let found = app.webhooks.subscriptions().get(&tenant, id).await?;
     Ok(show(&found))
 }
@@ -119,14 +113,7 @@ struct SecretBody<'a> {
     secret: &'a str,
 }
 
-pub(super) async fn secret(
-    State(app): State<Shared>,
-    caller: Caller,
-    params: Params,
-    Id(id): Id<SubscriptionId>,
-) -> Result<Response, Problem> {
-    params.only(&[])?;
-    let tenant = caller.tenant(&params)?;
+pub(super) async fn secret(One { app, tenant, id }: One<SubscriptionId>) -> Result<Response, Problem> {
     let secret = app.webhooks.subscriptions().secret(&tenant, id).await?;
     Ok(show_secret(&secret))
 }

@@ -20,7 +20,7 @@ use super::plain::PlainStore;
 
 /// Where subscriptions of tests go.
 pub(crate) const TARGET: &str = "https://example.com/hook";
-pub(crate) const MAX_PAYLOAD: usize = 4096;
+pub(crate) use super::bad_requests::table::MAX_PAYLOAD;
 
 pub(crate) struct Api {
     pub(crate) router: Router,

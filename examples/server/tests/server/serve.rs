@@ -148,7 +148,9 @@ async fn with_keys_it_listens_anywhere_and_wants_one() {
         ("/api/v1/nothing", "", 401),
         ("/health", "", 200),
         ("/ready", "", 200),
-        ("/", "", 200),
+        ("/", "", 307),
+        ("/docs", "", 200),
+        ("/openapi.json", "", 200),
     ] {
         assert_eq!(get(path, key).await.status.as_u16(), status, "{path} {key}");
     }
@@ -157,14 +159,23 @@ async fn with_keys_it_listens_anywhere_and_wants_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_and_page_are_at_the_root_and_the_rest_is_a_problem() {
+async fn probes_and_docs_are_at_the_root_and_the_rest_is_a_problem() {
     let mut server = Process::start(&["--listen", "127.0.0.1:0", "--database-url", "memory:"]);
     let api = Api::new(server.url());
     let health = api.get("/health").await.unwrap();
     assert_eq!((health.status.as_u16(), &health.json()["status"]), (200, &json!("ok")));
     assert_eq!(api.get("/ready").await.unwrap().status, 200);
-    let page = api.get("/").await.unwrap();
-    assert!(page.status == 200 && page.body.windows(7).any(|part| part == b"/api/v1"), "{:?}", page.body);
+    // As a browser asks, with the headers of a person who typed the address or came by a link.
+    for headers in [&[][..], &[("origin", "https://example.com")], &[("host", "hooks.example.com")]] {
+        let page = api.send(Method::GET, "/", headers, "").await.unwrap();
+        assert_eq!((page.status.as_u16(), &page.headers["location"]), (307, &"/docs".parse().unwrap()));
+    }
+    // What the page of /docs tries out comes from this server's own origin.
+    let (origin, json) = (server.url(), ("content-type", "application/json"));
+    let tried = [("origin", origin.as_str()), json];
+    let created = r#"{"target_url": "https://example.com/"}"#;
+    let created = api.send(Method::POST, "/api/v1/subscriptions", &tried, created).await.unwrap();
+    assert_eq!(created.status, 201, "{:?}", created.body);
     let document = api.get("/openapi.json").await.unwrap();
     assert!(document.status == 200 && document.json()["paths"]["/api/v1/events"].is_object());
     for path in ["/docs", "/docs/", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/start.js"] {
@@ -228,10 +239,14 @@ fn idle_connections_and_half_sent_requests_do_not_hold_up_a_stop() {
     let untouched = TcpStream::connect(&address).unwrap();
     let mut half = TcpStream::connect(&address).unwrap();
     half.write_all(b"GET /health HTT").unwrap();
+    let mut half_a_body = TcpStream::connect(&address).unwrap();
+    let head = b"POST /api/v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                 content-length: 100\r\n\r\n{";
+    half_a_body.write_all(head).unwrap();
 
     let start = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
     assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
-    drop((idle, untouched, half));
+    drop((idle, untouched, half, half_a_body));
 }
