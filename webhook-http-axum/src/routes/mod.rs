@@ -7,6 +7,7 @@ mod events;
 mod inbox;
 mod ingest;
 mod publish;
+mod purge;
 mod replays;
 mod requests;
 mod subscription_change;
@@ -81,6 +82,7 @@ routes! {
     get "/inbox" => inbox::list;
     delete "/inbox/{id}" => inbox::delete;
     get "/replays/{id}" => replays::get;
+    post "/purge" => purge::purge;
 }
 
 /// The name of a method by that of the function for it.

@@ -27,8 +27,8 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryStore, Expire, Expired, Insert, Inserted, Load, Loaded,
-    NewDelivery, OfEvent, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store, SubscriptionFilter,
-    SubscriptionStore,
+    NewDelivery, OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded, Snapshot, Store,
+    SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::open::SqliteStore;
@@ -139,6 +139,16 @@ impl DeliveryStore for SqliteStore {
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
         prune::prune(self, retention, limit).await
+    }
+
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Purged, BackendError> {
+        prune::purge(self, tenant, older_than, after, limit).await
     }
 }
 
