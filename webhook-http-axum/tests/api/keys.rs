@@ -95,7 +95,7 @@ impl Things {
             "deliveries" => &self.delivery,
             "replays" => &self.replay,
             "inbox" => &self.rejected,
-            "attempts" => "",
+            "attempts" | "purge" => "",
             other => panic!("whose id is in /{other}?"),
         };
         route.path.replace("{id}", id)
