@@ -48,12 +48,13 @@ pub(crate) const FORGET_REPLAYS: &str = "
         SELECT id FROM replays
         WHERE finished_at <= (SELECT clock()) - $1 * interval '1 microsecond' ORDER BY finished_at LIMIT $2))";
 
-/// A page of a tenant's events, and which of them are old enough to have finished before the cutoff.
+/// A page of a tenant's events, and which of them are old enough to have finished before the cutoff. Not
+/// `tenant = $1`, by which a plan may go through the events of all tenants in the order of their ids.
 pub(crate) const PURGE_PAGE: &str = "
     WITH n AS MATERIALIZED (SELECT clock() - $3::bigint * interval '1 microsecond' AS cutoff)
     SELECT e.id AS event, e.delivery_count AS deliveries, e.created_at <= (SELECT cutoff FROM n) AS old,
            (SELECT cutoff FROM n) AS cutoff
-    FROM events e WHERE e.tenant = $1 AND e.id > $2 ORDER BY e.id LIMIT $4";
+    FROM events e WHERE (e.tenant, e.id) > ($1, $2) AND e.tenant <= $1 ORDER BY e.tenant, e.id LIMIT $4";
 
 /// The entries of these events at these moments, but those that somebody who prunes has: he drops them himself.
 pub(crate) const DROP_ENTRIES: &str = "
