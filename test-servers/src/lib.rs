@@ -12,6 +12,7 @@
 //! | module | owes |
 //! |---|---|
 //! | [`postgres`] | PostgreSQL |
+//! | [`pgbouncer`] | PgBouncer before one |
 //! | [`redis`] | Redis or Valkey |
 //! | `home` | a directory, and the user that a server runs as |
 //! | `guard` | the shell that stops a server |
@@ -22,6 +23,7 @@
 
 mod guard;
 mod home;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 

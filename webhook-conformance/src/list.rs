@@ -181,6 +181,12 @@ macro_rules! store_tests {
                 every_delivery_of_an_event_is_stored
                 loads_are_answered_in_input_order
             }
+            purge {
+                purge_deletes_what_finished_long_ago_of_one_tenant
+                purge_keeps_what_is_unfinished
+                purge_goes_through_all_events_page_by_page
+                a_key_is_kept_when_its_event_is_purged
+            }
             races {
                 concurrent_publishes_with_one_key_store_one_event
                 concurrent_results_on_one_revision_apply_once

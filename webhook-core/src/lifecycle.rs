@@ -199,20 +199,17 @@ fn ended(
     }
     let step = |state, next| Step { state, next, number: Some(number), gone: false };
 
+    if state.status.is_finished() {
+        // Its job, if any, was an attempt asked for by force: with that made there is nothing left to do.
+        let next = if state.request.is_none() { Next::Never } else { Next::AsBefore };
+        return step(state, next);
+    }
     if ending.outcome == Outcome::Succeeded {
-        if state.status.is_finished() {
-            return step(state, Next::AsBefore);
-        }
         state.status = DeliveryStatus::Succeeded;
         state.reason = None;
         state.request = None;
         state.unknowns = 0;
         return step(state, Next::Never);
-    }
-    if state.status.is_finished() {
-        // Its job, if any, was an attempt asked for by force: with that made there is nothing left to do.
-        let next = if state.request.is_none() { Next::Never } else { Next::AsBefore };
-        return step(state, next);
     }
     if late {
         return step(state, Next::AsBefore);
@@ -463,6 +460,9 @@ mod tests {
         let step = fresh(&forced.state, &manual);
         assert_eq!((step.state.status, step.state.request), (DeliveryStatus::Succeeded, None));
         assert_eq!((step.next, step.number), (Next::Never, Some(2)));
+        let again = fresh(&forced.state, &Ending { outcome: Outcome::Succeeded, ..manual });
+        assert_eq!((again.state.status, again.state.request), (DeliveryStatus::Succeeded, None));
+        assert_eq!((again.next, again.number), (Next::Never, Some(2)), "nothing is left to do");
     }
 
     proptest! {

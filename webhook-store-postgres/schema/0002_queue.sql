@@ -5,9 +5,12 @@
 -- ready in the past, and it goes behind those that were ready before.
 --
 -- What locks what, and in which order:
---   jobs that are leased    by settle and remove; a claim, when their leases have ended, skips those that are locked
+--   jobs that are leased    in the order of their ids, by settle and remove; a claim, when their leases have ended,
+--                           skips those that are locked
 --   lanes                   in the order of their ids; a claim skips those that are locked
 --   jobs that are pending   only under their lane's lock, but for making one due earlier
+-- A transaction that settles some jobs and removes others locks all of it first (`queue_lock`): else it would come
+-- from the lanes of the ones to the jobs of the others, where somebody waits for those lanes.
 -- Adding a job locks no lane: it leaves a row in `wakes`, which the next claim folds in. A lane's row is only
 -- looked at after it was locked by a statement before: one that locked and looked would see the past.
 --
@@ -415,6 +418,11 @@ BEGIN
     soon := false;
     SELECT array_agg(u.id) FILTER (WHERE u.v = 0), array_agg(u.id) FILTER (WHERE u.v > 0)
     INTO done, back FROM unnest(_ids, _verdicts) u(id, v);
+    IF done IS NOT NULL AND back IS NOT NULL THEN
+        -- One order for both kinds.
+        PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity'
+            AND token = _tokens[array_position(_ids, id)] ORDER BY id FOR UPDATE;
+    END IF;
     IF done IS NOT NULL THEN
         WITH d AS (
             DELETE FROM jobs WHERE id = ANY (done) AND coalesce(until, '-infinity') > '-infinity'
@@ -570,18 +578,40 @@ BEGIN
     RETURN ARRAY(SELECT v.id = ANY (held) FROM unnest(_ids) WITH ORDINALITY v(id, o) ORDER BY v.o);
 END $$;
 
+-- Locks these jobs and their lanes, so that settling and removing them waits for nobody any more.
+--
+-- Those that are leased come first, then the lanes. What is left is pending, or was claimed in between: whoever has one
+-- of these may wait for a lane or for a job that is locked here by now, so they are not waited for. Everything is let
+-- go then, and locked again from the first.
+CREATE FUNCTION queue_lock(_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    held uuid[]; ls uuid[]; rest uuid[]; got uuid[];
+BEGIN
+    LOOP
+        BEGIN
+            held := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity'
+                          ORDER BY id FOR UPDATE);
+            ls := ARRAY(SELECT DISTINCT j.lane FROM jobs j WHERE j.id = ANY (_ids));
+            PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
+            rest := ARRAY(SELECT id FROM jobs WHERE id = ANY (_ids) AND NOT id = ANY (held));
+            got := ARRAY(SELECT id FROM jobs WHERE id = ANY (rest) ORDER BY id FOR UPDATE SKIP LOCKED);
+            IF cardinality(got) = cardinality(rest) THEN
+                RETURN;
+            END IF;
+            RAISE EXCEPTION 'a job is locked by another' USING ERRCODE = 'WHK01';
+        EXCEPTION WHEN SQLSTATE 'WHK01' THEN
+            PERFORM pg_sleep(0.001);
+        END;
+    END LOOP;
+END $$;
+
 -- Forgets jobs, leased or not.
 CREATE FUNCTION queue_remove(_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     t timestamptz := clock();
     ls uuid[]; ns int[];
 BEGIN
-    PERFORM 1 FROM jobs WHERE id = ANY (_ids) AND coalesce(until, '-infinity') > '-infinity' ORDER BY id FOR UPDATE;
-    SELECT array_agg(DISTINCT j.lane) INTO ls FROM jobs j WHERE j.id = ANY (_ids);
-    IF ls IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM 1 FROM lanes WHERE id = ANY (ls) ORDER BY id FOR UPDATE;
+    PERFORM queue_lock(_ids);
     WITH d AS (DELETE FROM jobs WHERE id = ANY (_ids) RETURNING lane, until IS NOT NULL AND counted AS held)
     SELECT array_agg(g.lane), array_agg(g.n) INTO ls, ns
     FROM (SELECT d.lane, count(*)::int AS n FROM d WHERE d.held GROUP BY d.lane) g;

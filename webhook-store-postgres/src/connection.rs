@@ -10,6 +10,11 @@
 //! - the server refused because it has become read-only, or its prepared statements are not what they were:
 //!   it is closed too, since it would refuse for ever.
 //!
+//! A connection that stood idle may be dead: the server was restarted, or a firewall forgot it. One that was idle for
+//! [`FRESH`] or longer, or since another one of the store's broke, is asked for a sign of life before an operation
+//! uses it. So a dead one is found before anything of the operation was sent, and the operation runs on a new one,
+//! whatever it is.
+//!
 //! The server undoes a transaction now and then because of another one (a deadlock, a serialization failure).
 //! It has then certainly been rolled back, and the operation is repeated here, a bounded number of times. An
 //! operation of which nothing is known is never repeated here.
@@ -19,13 +24,14 @@
 //! price would make the server compile each plan by its JIT, so that is off.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, TransactionManager as _};
 use tokio::sync::Semaphore;
 use webhook_core::error::BackendError;
 use webhook_core::store::PoolUse;
@@ -35,6 +41,9 @@ use crate::error::{FEATURE_NOT_SUPPORTED, Fault, IDLE_IN_TRANSACTION, NO_SUCH_ST
 
 /// How often an operation is tried that the server undoes.
 const TRIES: u32 = 8;
+
+/// A connection that was used less than so long ago is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a connection is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,8 @@ pub(crate) struct Connector {
     schema: Arc<str>,
     connect_timeout: Duration,
     statement_timeout: Duration,
+    /// How many connections of this store have broken.
+    broken: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Connector {
@@ -73,6 +84,7 @@ impl Connector {
             schema: options.schema.as_str().into(),
             connect_timeout: options.connect_timeout,
             statement_timeout: options.statement_timeout,
+            broken: Arc::default(),
         }
     }
 
@@ -89,12 +101,22 @@ impl Connector {
             conn.execute(settings.as_str()).await?;
             Ok(conn)
         };
-        Box::pin(async move {
-            match tokio::time::timeout(self.connect_timeout, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
-            }
-        })
+        Box::pin(self.within_connect_timeout(connecting))
+    }
+
+    /// Opens a connection as the server's administrator has set it up.
+    pub(crate) fn connect_bare(&self) -> BoxFuture<'_, Result<PgConnection, Fault>> {
+        Box::pin(self.within_connect_timeout(async { Ok(self.options.connect().await?) }))
+    }
+
+    async fn within_connect_timeout<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        match tokio::time::timeout(self.connect_timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Fault::Timeout("no connection to the server could be made in time")),
+        }
     }
 
     /// Waits for an answer as long as it may take.
@@ -154,7 +176,16 @@ pub(crate) struct Connections {
     role: Role,
     permits: Semaphore,
     most: usize,
-    idle: Mutex<Vec<PgConnection>>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection that stands idle.
+#[derive(Debug)]
+struct Idle {
+    conn: PgConnection,
+    since: Instant,
+    /// How many of the store's connections had broken by then.
+    broken: u64,
 }
 
 impl Connections {
@@ -202,7 +233,7 @@ impl Connections {
         let _permit = permit.map_err(|_| closed())?;
         let mut tries = 1;
         loop {
-            let mut conn = match self.take() {
+            let mut conn = match self.take().await {
                 Some(conn) => conn,
                 None => self.connector.connect(self.role).await?,
             };
@@ -214,8 +245,8 @@ impl Connections {
                 Err(fault) => fault,
             };
             if is_broken(&fault) {
-                // So are, most likely, those that stood idle meanwhile: the next call shall find none of them.
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                // So are, most likely, those that stood idle meanwhile, here and elsewhere.
+                self.connector.broken.fetch_add(1, Ordering::Relaxed);
                 return Err(fault);
             }
             if tokio::time::timeout(self.connector.patience(), rollback(&mut conn))
@@ -245,13 +276,27 @@ impl Connections {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn take(&self) -> Option<PgConnection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    /// An idle connection that is alive, if there is one. The dead are closed.
+    async fn take(&self) -> Option<PgConnection> {
+        loop {
+            let Idle { mut conn, since, broken } =
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            if since.elapsed() < FRESH && broken == self.connector.broken.load(Ordering::Relaxed) {
+                return Some(conn);
+            }
+            let asking = tokio::time::timeout(self.connector.connect_timeout, conn.ping());
+            if asking.await.is_ok_and(|answer| answer.is_ok()) {
+                return Some(conn);
+            }
+            self.connector.broken.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn put(&self, conn: PgConnection) {
         if !self.permits.is_closed() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            let broken = self.connector.broken.load(Ordering::Relaxed);
+            let idle = Idle { conn, since: Instant::now(), broken };
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
         }
     }
 }
@@ -277,22 +322,35 @@ pub(crate) fn is_broken(fault: &Fault) -> bool {
     }
 }
 
+/// What keeps account of whether a connection is in a transaction, so that nothing is taken back that was not begun:
+/// the server warns of it, here and in its own log.
+type Transactions = <sqlx::Postgres as sqlx::Database>::TransactionManager;
+
 /// Begins a transaction.
 pub(crate) async fn begin(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute("BEGIN").await?;
-    Ok(())
+    Ok(Transactions::begin(conn, None).await?)
+}
+
+/// Begins a transaction by a text that begins with `BEGIN` and goes on.
+pub(crate) async fn begin_by(conn: &mut PgConnection, text: String) -> Result<(), Fault> {
+    let begun = Transactions::begin(conn, Some(text.into())).await.map_err(Fault::from);
+    if let Err(fault) = &begun
+        && !is_broken(fault)
+    {
+        // What came behind the first word failed, and nobody keeps account of that.
+        conn.execute("ROLLBACK").await?;
+    }
+    begun
 }
 
 /// Commits the transaction. After an error nobody knows whether it is.
 pub(crate) async fn commit(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute("COMMIT").await?;
-    Ok(())
+    Ok(Transactions::commit(conn).await?)
 }
 
 /// Takes back what was begun, if anything was.
 pub(crate) async fn rollback(conn: &mut PgConnection) -> Result<(), Fault> {
-    conn.execute("ROLLBACK").await?;
-    Ok(())
+    Ok(Transactions::rollback(conn).await?)
 }
 
 #[cfg(test)]

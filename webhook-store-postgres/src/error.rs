@@ -80,14 +80,32 @@ const DEADLOCK: &str = "40P01";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014";
 const DISK_FULL: &str = "53100";
+/// What PgBouncer says everything with.
+const PROTOCOL_VIOLATION: &str = "08P01";
 pub(crate) const READ_ONLY: &str = "25006";
 pub(crate) const IDLE_IN_TRANSACTION: &str = "25P03";
 /// Of a prepared statement: its answer has other columns than before.
 pub(crate) const FEATURE_NOT_SUPPORTED: &str = "0A000";
 pub(crate) const NO_SUCH_STATEMENT: &str = "26000";
 
+/// Whether PgBouncer refuses a start-up parameter that it does not know, or a transaction in statement mode. It has one
+/// code for these and for outages, so the words tell.
+fn is_pooler(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let said = error.message();
+    error.code().is_some_and(|code| code == PROTOCOL_VIOLATION)
+        && ["startup parameter", "pooling mode"].iter().any(|words| said.contains(words))
+}
+
 fn classify(error: &sqlx::Error) -> (BackendErrorKind, &'static str) {
     use BackendErrorKind as Kind;
+    if is_pooler(error) {
+        return (
+            Kind::Misconfigured,
+            "a pooler refuses what the store needs: PgBouncer takes pool_mode = session and \
+             ignore_startup_parameters = extra_float_digits",
+        );
+    }
     let code = match error {
         sqlx::Error::Database(error) => error.code(),
         sqlx::Error::Io(_) => {

@@ -8,6 +8,7 @@ mod error;
 mod locks;
 mod migrate;
 mod open;
+mod pooler;
 mod queue;
 mod rebind;
 mod sql;

@@ -7,10 +7,11 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{Executor as _, PgConnection};
+use sqlx::PgConnection;
 use webhook_core::id::SubscriptionId;
 use webhook_core::model::Tenant;
 
+use crate::connection::begin_by;
 use crate::error::Fault;
 use crate::sql;
 
@@ -79,8 +80,7 @@ pub(crate) async fn begin_with(
             let _ = write!(text, "{before}{function}('{number}'::int8)");
         }
     }
-    conn.execute(text.as_str()).await?;
-    Ok(())
+    begin_by(conn, text).await
 }
 
 /// Takes some locks shared and then others alone, in one trip.

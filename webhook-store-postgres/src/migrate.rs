@@ -11,6 +11,7 @@ use webhook_core::error::BackendError;
 use crate::connection::{Connector, Role, begin, commit};
 use crate::error::Fault;
 use crate::locks::Lock;
+use crate::pooler;
 
 /// One step of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,7 @@ const OLDEST_SERVER: i32 = 140_000;
 /// Brings the schema up to date, or with `migrate` off refuses one that is not.
 pub(crate) async fn bring_up_to_date(connector: &Connector, migrate: bool) -> Result<(), BackendError> {
     let done = async {
+        pooler::refuse(connector).await?;
         let mut conn = connector.connect(Role::Engine).await?;
         check_server(&mut conn).await?;
         let schema = connector.schema();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use support::Case;
 use support::desk::{Desk, check, event, insert_of, is_applied, success};
+use webhook_core::model::Tenant;
 use webhook_core::store::DeliveryStore as _;
 use webhook_store_postgres::sqlx::{Connection as _, Executor as _};
 
@@ -58,6 +59,37 @@ async fn pruning_deletes_some_two_thousand_deliveries_a_transaction_and_the_even
     assert_eq!(desk.store.prune(Duration::ZERO, 2).await.unwrap(), 2);
     assert_eq!(desk.store.prune(Duration::ZERO, 100).await.unwrap(), 4);
     assert_eq!(desk.store.prune(Duration::ZERO, 100).await.unwrap(), 0);
+    check(&case).await;
+    for table in ["events", "deliveries", "attempts", "finished"] {
+        let none = format!("DO $$ BEGIN ASSERT NOT EXISTS (SELECT 1 FROM {table}), '{table}'; END $$");
+        case.execute(&none).await;
+    }
+    case.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_purge_deletes_some_two_thousand_deliveries_a_transaction_and_leaves_no_entry() {
+    let Some(case) = Case::create_or_skip("bounded purging").await else { return };
+    let desk = Desk::new(case.open().await).await;
+    for fan_out in [5_000, 700, 900, 800, 0, 1, 2_500] {
+        add_finished(&case, &desk, fan_out).await;
+    }
+    case.execute(
+        "INSERT INTO finished (at, event) SELECT created_at, id FROM events WHERE delivery_count = 0",
+    )
+    .await;
+    case.execute(NO_MORE).await;
+    let (mut deleted, mut after, mut calls) = (0, None, 0);
+    loop {
+        let page = desk.store.purge(&Tenant::default(), Duration::ZERO, after, 100).await.unwrap();
+        (deleted, calls) = (deleted + page.deleted, calls + 1);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(deleted, 7);
+    assert!((5..=10).contains(&calls), "{calls} calls for 9,901 deliveries");
     check(&case).await;
     for table in ["events", "deliveries", "attempts", "finished"] {
         let none = format!("DO $$ BEGIN ASSERT NOT EXISTS (SELECT 1 FROM {table}), '{table}'; END $$");

@@ -19,8 +19,8 @@ cargo xtask test
 
 Sets up and runs every test of the workspace with all features: unit and integration tests, then doctests. They
 share a throwaway PostgreSQL on a free port of 127.0.0.1, with its data in a temporary directory; it is stopped
-whatever happens. Those that need a Redis start their own. Where PostgreSQL or Redis is not installed, root on Debian
-or Ubuntu gets the package (its own service is not started), and others are told what to install.
+whatever happens. Those that need a Redis or a PgBouncer start their own. Where one of them is not installed, root on
+Debian or Ubuntu gets the package (its own service is not started), and others are told what to install.
 WEBHOOK_REQUIRE_BACKENDS=1 is set, so a test that misses its backend fails.
 
   WEBHOOK_TEST_POSTGRES_URL   a server to use instead: its user must be allowed to make schemas and databases
@@ -68,6 +68,7 @@ impl Surroundings {
         packages::provide(workspace, "Redis", "redis-server", || {
             Step::new(workspace, "redis-server").args(["--version"]).succeeds()
         })?;
+        packages::provide(workspace, "PgBouncer", "pgbouncer", test_servers::pgbouncer::runs)?;
         if let Some(bin) = postgres::programs() {
             variables.push((postgres::BIN, bin.to_string_lossy().into_owned()));
         }

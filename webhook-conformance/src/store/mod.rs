@@ -9,6 +9,7 @@ pub mod model;
 pub mod order;
 pub mod own_queue;
 pub mod publish;
+pub mod purge;
 pub mod races;
 pub mod record;
 pub mod replay;

@@ -16,7 +16,7 @@ use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
-    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
+    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded,
     RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
@@ -81,6 +81,16 @@ pub(crate) trait Defect: Debug + Default + Send + Sync + 'static {
     }
     async fn prune(&self, store: &MemoryStore, retention: Duration, limit: u32) -> Answer<u64> {
         store.prune(retention, limit).await
+    }
+    async fn purge(
+        &self,
+        store: &MemoryStore,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        store.purge(tenant, older_than, after, limit).await
     }
     async fn replay_count(&self, store: &MemoryStore, filter: &DeliveryFilter) -> Answer<Matched> {
         store.replay_count(filter).await
@@ -220,6 +230,15 @@ impl<D: Defect> DeliveryStore for Bent<D> {
     }
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.defect.prune(&self.store, retention, limit).await
+    }
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        self.defect.purge(&self.store, tenant, older_than, after, limit).await
     }
 }
 

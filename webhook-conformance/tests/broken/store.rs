@@ -10,7 +10,7 @@ use webhook_core::memory::MemoryStore;
 use webhook_core::model::{Delivery, DeliveryStatus, Event, Subscription, Tenant};
 use webhook_core::store::{
     Changed, Changes, ConfigVersion, DeliveryStore as _, Ended, EventFilter, EventRecord, History as _,
-    Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Record, Recorded, Snapshot, Store as _,
+    Insert, Inserted, Load, Loaded, Owed, Page, PageRequest, Purged, Record, Recorded, Snapshot, Store as _,
     SubscriptionStore as _,
 };
 
@@ -272,6 +272,60 @@ bend! { PrunesWithoutLimit:
     }
 }
 
+bend! { PurgesOtherTenants:
+    async fn purge(
+        &self,
+        store: &MemoryStore,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        let theirs = store.prune(older_than, limit).await?;
+        let page = store.purge(tenant, older_than, after, limit).await?;
+        Ok(Purged { deleted: page.deleted + theirs, ..page })
+    }
+}
+
+bend! { PurgesEarly:
+    async fn purge(
+        &self,
+        store: &MemoryStore,
+        tenant: &Tenant,
+        _: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        store.purge(tenant, Duration::ZERO, after, limit).await
+    }
+}
+
+bend! { PurgesTheFirstPageAlone:
+    async fn purge(
+        &self,
+        store: &MemoryStore,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        Ok(Purged { next: None, ..store.purge(tenant, older_than, after, limit).await? })
+    }
+}
+
+bend! { PurgesWithoutPages:
+    async fn purge(
+        &self,
+        store: &MemoryStore,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        _: u32,
+    ) -> Answer<Purged> {
+        store.purge(tenant, older_than, after, u32::MAX).await
+    }
+}
+
 bend! { ShowsOtherTenantsDeliveries:
     async fn delivery(
         &self,
@@ -342,6 +396,10 @@ crate::defects! { Broken, store;
     advances_in_two_steps: AdvancesInTwoSteps => epoch::of_nodes_that_advance_together_one_leads;
     prunes_early: PrunesEarly => sweeps::prune_deletes_what_finished_long_ago;
     prunes_without_limit: PrunesWithoutLimit => sweeps::prune_keeps_to_its_limit;
+    purges_other_tenants: PurgesOtherTenants => purge::purge_deletes_what_finished_long_ago_of_one_tenant;
+    purges_early: PurgesEarly => purge::purge_deletes_what_finished_long_ago_of_one_tenant;
+    purges_the_first_page_alone: PurgesTheFirstPageAlone => purge::purge_goes_through_all_events_page_by_page;
+    purges_without_pages: PurgesWithoutPages => purge::purge_goes_through_all_events_page_by_page;
     shows_other_tenants_deliveries: ShowsOtherTenantsDeliveries => history::another_tenants_rows_do_not_exist;
     shows_an_ended_delivery_as_due: ShowsAnEndedDeliveryAsDue => record::a_finished_delivery_shows_when_and_why;
     repeats_a_row_on_the_next_page: RepeatsARowOnTheNextPage => history::pages_are_newest_first_and_stable;

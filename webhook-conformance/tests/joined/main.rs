@@ -21,7 +21,7 @@ use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, History,
     Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery,
-    NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage,
+    NewReplay, OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded, RejectedEvent, Replay, ReplayPage,
     ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store, SubscriptionFilter, SubscriptionStore,
 };
 use webhook_core::testing::TokioClock;
@@ -270,6 +270,16 @@ impl DeliveryStore for Joined {
 
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.store.prune(retention, limit).await
+    }
+
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        self.store.purge(tenant, older_than, after, limit).await
     }
 }
 

@@ -161,6 +161,9 @@ const PROBE: Duration = Duration::from_secs(2);
 /// store allows itself.
 const PUBLISH: Duration = Duration::from_secs(5);
 
+/// How many events a purge looks at in one call of the store.
+const PURGE_PAGE: u32 = 500;
+
 /// What a backend answers, or that it does not.
 pub(super) async fn in_time<T>(
     operation: &'static str,
@@ -360,6 +363,36 @@ impl Webhooks {
     /// When the queue does not answer.
     pub async fn lane_states(&self, lanes: &[LaneId]) -> Result<Vec<Option<LaneState>>, BackendError> {
         self.inner.queue.lane_states(lanes).await
+    }
+
+    /// Deletes, now, this tenant's events that finished longer than `older_than` ago, with their deliveries and
+    /// attempts, whatever the retention; answers how many events. Zero deletes all that is finished. What finishes
+    /// while it runs stays. An idempotency key outlives its event: a repeat is answered as a duplicate with no
+    /// deliveries and the count as it was (promise 11).
+    ///
+    /// It goes through all of the tenant's events in small commits, beside which everything else goes on; so it may
+    /// take minutes for millions.
+    ///
+    /// # Errors
+    /// When the store does not answer. What was deleted until then is gone; a repeat deletes the rest and counts
+    /// only that.
+    ///
+    /// # Cancel safety
+    /// If dropped, some events may have been deleted, each as a whole or to be finished by the next purge or by
+    /// the retention.
+    pub async fn purge(&self, tenant: &Tenant, older_than: Duration) -> Result<u64, BackendError> {
+        let start = tokio::time::Instant::now();
+        let (mut deleted, mut after) = (0, None);
+        loop {
+            // One moment for all pages, told to a store that counts back from its own now.
+            let age = older_than.saturating_add(start.elapsed());
+            let page = self.inner.store.purge(tenant, age, after, PURGE_PAGE).await?;
+            deleted += page.deleted;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(deleted),
+            }
+        }
     }
 
     /// Starts this process's workers, which deliver until [`shutdown`](Self::shutdown).

@@ -14,7 +14,7 @@ use crate::model::{Attempt, DeliveryState, Outcome, Tenant};
 use crate::queue::HandOff;
 use crate::store::{
     Added, ConfigVersion, DeliveryStore, Ended, EventDelivery, Expire, Expired, Insert, Inserted, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Record, Recorded,
+    Loaded, NewDelivery, OfEvent, Owed, Purged, Record, Recorded,
 };
 use crate::time::Timestamp;
 
@@ -77,6 +77,17 @@ impl DeliveryStore for MemoryStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
         let now = self.now();
         Ok(self.tables().prune(retention, limit, now))
+    }
+
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Purged, BackendError> {
+        let now = self.now();
+        Ok(self.tables().purge(tenant, older_than, after, limit, now))
     }
 }
 

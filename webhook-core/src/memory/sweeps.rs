@@ -1,14 +1,15 @@
 //! Sweeping over deliveries: ending what is not to go on, and finding what the queue must hold and what may go.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::store::{DeliveryRow, EventRow, Tables};
 use crate::id::{DeliveryId, EventId, LaneId, SubscriptionId};
 use crate::lifecycle::{Input, step};
-use crate::model::StatusReason;
+use crate::model::{StatusReason, Tenant};
 use crate::retry::RetryPolicy;
-use crate::store::{Ended, Expire, Expired, Owed};
+use crate::store::{Ended, Expire, Expired, Owed, Purged};
 use crate::time::Timestamp;
 
 impl Tables {
@@ -91,7 +92,34 @@ impl Tables {
         let old = |row: &EventRow| self.finished_at(row).is_some_and(|end| end.after(retention) <= now);
         let events = self.events.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id);
         let batch: Vec<EventId> = events.take(limit as usize).collect();
-        for id in &batch {
+        self.forget(&batch);
+        batch.len() as u64
+    }
+
+    pub(super) fn purge(
+        &mut self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Purged {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let events = self.events.range((start, Bound::Unbounded));
+        let page: Vec<(EventId, bool)> = events
+            .filter(|(_, row)| row.event.tenant == *tenant)
+            .take(limit as usize)
+            .map(|(id, row)| (*id, self.finished_at(row).is_some_and(|end| end.after(older_than) <= now)))
+            .collect();
+        let old: Vec<EventId> = page.iter().filter(|(_, old)| *old).map(|(id, _)| *id).collect();
+        self.forget(&old);
+        let full = page.len() == limit as usize;
+        Purged { deleted: old.len() as u64, next: page.last().filter(|_| full).map(|(id, _)| *id) }
+    }
+
+    /// Deletes events with all that belongs to them.
+    fn forget(&mut self, events: &[EventId]) {
+        for id in events {
             let Some(event) = self.events.remove(id) else { continue };
             for delivery in event.deliveries.iter().filter_map(|id| self.deliveries.remove(id)) {
                 for attempt in delivery.attempts {
@@ -99,7 +127,6 @@ impl Tables {
                 }
             }
         }
-        batch.len() as u64
     }
 
     /// When the last of an event's deliveries ended; `None` while one has not, or has an attempt to make.

@@ -240,6 +240,15 @@ pub enum Added {
     Gone,
 }
 
+/// What became of a page of a tenant's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// How many of them were deleted.
+    pub deleted: u64,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<EventId>,
+}
+
 /// Every event on its way.
 #[async_trait]
 pub trait DeliveryStore: Debug + Send + Sync + 'static {
@@ -338,4 +347,24 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When nothing is known; the call may be repeated.
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError>;
+
+    /// Looks at up to `limit` events of a tenant, in the order of their ids behind `after`, and deletes those that
+    /// finished longer than `older_than` ago, as [`prune`](Self::prune) does and by its meaning of finished: whole,
+    /// with their deliveries and attempts. Replays stay, and so do idempotency keys with the count that they answer
+    /// (promise 11).
+    ///
+    /// To ensure correctness:
+    /// - nothing of another tenant goes, and no event that has anything unfinished;
+    /// - a call is short: a page may end early when its events have many deliveries, and one that ended early is
+    ///   not the last.
+    ///
+    /// # Errors
+    /// When nothing is known; the call may be repeated.
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Purged, BackendError>;
 }

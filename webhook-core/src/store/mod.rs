@@ -30,7 +30,7 @@ use async_trait::async_trait;
 
 pub use deliveries::{
     Added, DeliveryStore, Duplicate, Ended, EventDelivery, Expire, Expired, Insert, Inserted, KEY_LIFETIME,
-    Load, Loaded, NewDelivery, OfEvent, Owed, Record, RecordLease, Recorded,
+    Load, Loaded, NewDelivery, OfEvent, Owed, Purged, Record, RecordLease, Recorded,
 };
 pub use history::{AttemptFilter, DeliveryFilter, EventFilter, EventRecord, History, Page, PageRequest};
 pub use inbox::{Inbox, InboxEvent, InboxId, InboxOutcome, RejectedEvent};

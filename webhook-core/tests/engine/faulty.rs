@@ -18,8 +18,8 @@ use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, Expire, Expired, Inbox,
     InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load, Loaded, Matched, NewDelivery, NewReplay,
-    OfEvent, Owed, Page, PageRequest, Record, Recorded, RejectedEvent, Replay, ReplayPage, ReplayRecorded,
-    ReplayStore, Snapshot, StatisticsStore, Store, SubscriptionFilter, SubscriptionStore,
+    OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded, RejectedEvent, Replay, ReplayPage,
+    ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store, SubscriptionFilter, SubscriptionStore,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +227,16 @@ impl DeliveryStore for FaultyStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.check().await?;
         self.inner.prune(retention, limit).await
+    }
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        self.check().await?;
+        self.inner.purge(tenant, older_than, after, limit).await
     }
 }
 

@@ -7,7 +7,7 @@ use webhook_core::model::{
 use webhook_core::retry::RetrySpec;
 use webhook_core::testing::{RecordingDeliverer, Scripted};
 
-use crate::support::{TARGET, World, seconds};
+use crate::support::{TARGET, World, seconds, tenant};
 
 /// Promise 6.
 #[tokio::test(start_paused = true)]
@@ -140,4 +140,20 @@ async fn finished_events_leave_after_the_retention() {
     assert!(stored().await);
     tokio::time::sleep(seconds(200) + Duration::from_secs(66)).await;
     assert!(!stored().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_takes_what_had_finished_when_it_began_however_many_pages_it_is() {
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
+    for _ in 0..1_100 {
+        world.publish("a.b").await;
+    }
+    tokio::time::sleep(seconds(10)).await;
+    let late = world.publish("a.b").await;
+    assert_eq!(world.webhooks.purge(&tenant(), seconds(60)).await.unwrap(), 0);
+    assert_eq!(world.webhooks.purge(&tenant(), seconds(5)).await.unwrap(), 1_100);
+    store.set_away(true);
+    assert!(world.webhooks.purge(&tenant(), Duration::ZERO).await.unwrap_err().is_retryable());
+    store.set_away(false);
+    assert_eq!(world.webhooks.purge(&tenant(), Duration::ZERO).await.unwrap(), 1, "{}", late.id);
 }

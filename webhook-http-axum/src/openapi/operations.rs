@@ -442,6 +442,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[(200, Answer::Json("Stats", "As they are"))],
         ..PLAIN
     },
+    Operation {
+        method: "POST",
+        path: "/purge",
+        id: "purge",
+        tag: OPERATION,
+        summary: "Delete the tenant's finished events, now",
+        description: "Those that finished longer than `older_than` ago, with their deliveries and attempts; `0s` is \
+            all that is finished. Idempotency keys are kept their time. Answered when all is deleted, which takes \
+            minutes for millions of events; a repeat goes on where one that was broken off stopped.",
+        body: Body::Required("Purge"),
+        answers: &[(200, Answer::Json("Purged", "How many events it was"))],
+        ..PLAIN
+    },
 ];
 
 pub(super) fn tags() -> Value {

@@ -418,6 +418,8 @@ fn requests() -> Value {
         }),
     );
     retry["examples"] = json!([{"status": ["exhausted"], "event_type": "invoice.paid", "dry_run": true}]);
+    let mut purge = request(&["older_than"], &json!({"older_than": reference("Duration")}));
+    purge["examples"] = json!([{"older_than": "72h"}]);
     let counted = json!({"matched": count(), "more": {"type": "boolean"}, "done": count()});
     let counted = answer(counted);
     json!({
@@ -425,6 +427,8 @@ fn requests() -> Value {
         "ReplayEvent": request(&[], &json!({"status": statuses})),
         "ReplaySubscription": replay,
         "RetryDeliveries": retry,
+        "Purge": purge,
+        "Purged": answer(json!({"deleted": count()})),
         "Cancelled": answer(json!({"cancelled": count()})),
         "Replayed": answer(json!({"deliveries": {"type": "array", "items": reference("DeliveryReference")}})),
         "ReplayDryRun": counted,

@@ -8,6 +8,7 @@ mod inbox;
 mod ingest;
 mod listed;
 mod publish;
+mod purge;
 mod replays;
 mod requests;
 mod stats;
@@ -87,6 +88,7 @@ routes! {
     delete "/inbox/{id}" => inbox::delete;
     get "/replays/{id}" => replays::get;
     get "/stats" => stats::all;
+    post "/purge" => purge::purge;
 }
 
 /// The name of a method by that of the function for it.

@@ -15,6 +15,7 @@ mod outage;
 mod patch;
 mod plain;
 mod publish;
+mod purge;
 mod reasons;
 mod refusals;
 mod replays;

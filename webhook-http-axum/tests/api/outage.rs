@@ -18,7 +18,7 @@ use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
-    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
+    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded,
     RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
@@ -101,6 +101,9 @@ impl DeliveryStore for Broken {
         self.fail()
     }
     async fn prune(&self, _: Duration, _: u32) -> Answer<u64> {
+        self.fail()
+    }
+    async fn purge(&self, _: &Tenant, _: Duration, _: Option<EventId>, _: u32) -> Answer<Purged> {
         self.fail()
     }
 }
@@ -247,6 +250,7 @@ fn requests() -> Vec<(Method, String, String)> {
             json!({"since": "2026-01-01T00:00:00Z"}).to_string(),
         ),
         (Method::POST, "/deliveries/retry".to_owned(), json!({"dry_run": true}).to_string()),
+        (Method::POST, "/purge".to_owned(), json!({"older_than": "72h"}).to_string()),
     ];
     for path in [
         "/subscriptions/ID/pause",

@@ -15,7 +15,7 @@ use webhook_core::stats::{Rollup, Scope, Totals, Unfinished};
 use webhook_core::store::{
     Added, AttemptFilter, Changed, Changes, ConfigVersion, DeliveryFilter, DeliveryStore, Ended, EventFilter,
     EventRecord, Expire, Expired, History, Inbox, InboxEvent, InboxId, InboxOutcome, Insert, Inserted, Load,
-    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Record, Recorded,
+    Loaded, Matched, NewDelivery, NewReplay, OfEvent, Owed, Page, PageRequest, Purged, Record, Recorded,
     RejectedEvent, Replay, ReplayPage, ReplayRecorded, ReplayStore, Snapshot, StatisticsStore, Store,
     SubscriptionFilter, SubscriptionStore,
 };
@@ -97,6 +97,15 @@ impl DeliveryStore for PlainStore {
     }
     async fn prune(&self, retention: Duration, limit: u32) -> Answer<u64> {
         self.0.prune(retention, limit).await
+    }
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Answer<Purged> {
+        self.0.purge(tenant, older_than, after, limit).await
     }
 }
 

@@ -47,7 +47,7 @@ use webhook_core::store::PoolUse;
 pub(crate) use add::{Adding, add};
 pub(crate) use after::After;
 pub(crate) use lanes::configure;
-pub(crate) use settle::{Fate, Settling, end_leases, hold, remove_jobs};
+pub(crate) use settle::{Fate, Settling, end_leases, hold, lock, remove_jobs};
 
 use crate::connection::{Connections, Connector, Role};
 use crate::error::Fault;

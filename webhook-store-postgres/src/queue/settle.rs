@@ -231,6 +231,13 @@ pub(crate) fn remove_jobs<'a>(
     })
 }
 
+/// Locks jobs and their lanes, for a transaction that ends the leases of some and removes others.
+pub(crate) async fn lock(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<(), Fault> {
+    let ids: Vec<Uuid> = ids.iter().map(DeliveryId::as_uuid).collect();
+    sqlx::query("SELECT queue_lock($1)").bind(ids).execute(conn).await?;
+    Ok(())
+}
+
 /// Whether each lease is still its token's; it stays so to the end of the caller's transaction. Each names
 /// another job.
 pub(crate) async fn hold(

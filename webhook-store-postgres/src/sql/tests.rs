@@ -56,6 +56,8 @@ const ALL: &[(&str, &str)] = &[
     ("DROP_FINISHED", DROP_FINISHED),
     ("FORGET_KEYS", FORGET_KEYS),
     ("FORGET_REPLAYS", FORGET_REPLAYS),
+    ("PURGE_PAGE", PURGE_PAGE),
+    ("DROP_ENTRIES", DROP_ENTRIES),
     ("RAISE", RAISE),
     ("SUBSCRIPTION_BY_ID", SUBSCRIPTION_BY_ID),
     ("LOCK_SUBSCRIPTION", LOCK_SUBSCRIPTION),
@@ -135,8 +137,9 @@ async fn every_statement_can_be_prepared_and_reads_no_table_from_end_to_end() {
 
 #[test]
 fn every_statement_is_listed() {
-    let text = concat!(include_str!("../sql.rs"), include_str!("statistics.rs"));
-    let constants = text.lines().filter(|line| line.starts_with("pub(crate) const "));
+    let texts = [include_str!("../sql.rs"), include_str!("retention.rs"), include_str!("statistics.rs")];
+    let constants =
+        texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("pub(crate) const "));
     let names: Vec<&str> =
         constants.filter_map(|line| line.strip_prefix("pub(crate) const ")?.split(':').next()).collect();
     for name in &names {

@@ -96,6 +96,22 @@ impl<'a> Part<'a> {
         queue::hold(conn, leases).await
     }
 
+    /// Locks the jobs of leases that are to be ended and of others that are to be removed, and the lanes of all: with
+    /// both in one transaction, neither may wait for what the other has made it hold.
+    pub(super) async fn lock(
+        &mut self,
+        conn: &mut PgConnection,
+        settles: &[Settle],
+        removed: &[DeliveryId],
+    ) -> Result<(), Fault> {
+        if !self.is_own() || settles.is_empty() || removed.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<DeliveryId> =
+            settles.iter().map(|settle| settle.id).chain(removed.iter().copied()).collect();
+        queue::lock(conn, &ids).await
+    }
+
     /// Removes jobs, whoever holds them.
     pub(super) async fn remove(&mut self, conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<(), Fault> {
         if let Some(after) = self.after.as_mut().filter(|_| !ids.is_empty()) {

@@ -10,6 +10,7 @@ mod jobs;
 mod load;
 mod mark;
 mod prune;
+mod purge;
 mod record;
 mod relay;
 mod replays;
@@ -33,8 +34,8 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Record, Recorded, Snapshot, Store,
-    SubscriptionFilter, SubscriptionStore,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Purged, Record, Recorded, Snapshot,
+    Store, SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::error::Fault;
@@ -187,6 +188,16 @@ impl DeliveryStore for PgStore {
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
         prune::prune(&self.inner, retention, limit).await
+    }
+
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Purged, BackendError> {
+        purge::purge(&self.inner, tenant, older_than, after, limit).await
     }
 }
 

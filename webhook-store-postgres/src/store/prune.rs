@@ -29,7 +29,7 @@ use crate::sql;
 /// Entries looked at in one transaction.
 const STEP: i64 = 200;
 /// Deliveries deleted in one transaction, at most.
-const DELIVERIES: u64 = 2_000;
+pub(super) const DELIVERIES: u64 = 2_000;
 /// Keys, or replays, forgotten in one transaction.
 const KEYS: i64 = 1_000;
 
@@ -92,40 +92,53 @@ async fn events(conn: &mut PgConnection, retention: Duration, most: u64) -> Resu
 }
 
 /// What was made of events.
-struct Deleted {
-    gone: u64,
+pub(super) struct Deleted {
+    pub(super) gone: u64,
     /// Those that go, but have more deliveries than one transaction deletes.
-    unfinished: HashSet<Uuid>,
+    pub(super) unfinished: HashSet<Uuid>,
+    /// Entries that speak of nothing any more, or never were: when something of which event finished.
+    pub(super) entries: Vec<(Moment, Uuid)>,
 }
 
 /// Deletes those of these events that nothing keeps, or some of what belongs to them.
-async fn delete(conn: &mut PgConnection, events: Vec<Uuid>, cutoff: Moment) -> Result<Deleted, Fault> {
+pub(super) async fn delete(
+    conn: &mut PgConnection,
+    events: Vec<Uuid>,
+    cutoff: Moment,
+) -> Result<Deleted, Fault> {
     let ids = |rows: Vec<sqlx::postgres::PgRow>| -> Result<Vec<Uuid>, Fault> {
         rows.iter().map(|row| codec::get(row, "event")).collect()
     };
     let over = ids(sqlx::query(sql::OVER).bind(events).bind(cutoff).fetch_all(&mut *conn).await?)?;
     let over = ids(sqlx::query(sql::LOCK_EVENTS).bind(over).fetch_all(&mut *conn).await?)?;
     let query = sqlx::query(sql::LOCK_DELIVERIES_OF).bind(&over).bind(cutoff).bind(codec::signed(DELIVERIES));
-    let mut found: Vec<(Uuid, Uuid)> = Vec::new();
+    let mut found: Vec<(Uuid, Uuid, Option<Moment>)> = Vec::new();
     let mut over: HashSet<Uuid> = over.iter().copied().collect();
     for row in &query.fetch_all(&mut *conn).await? {
         let event = codec::get(row, "event")?;
         if codec::flag(row, "stays")? {
             over.remove(&event);
         }
-        found.push((event, codec::get(row, "id")?));
+        found.push((event, codec::get(row, "id")?, codec::optional(row, "finished_at")?));
     }
-    let deliveries = found.iter().filter(|(event, _)| over.contains(event)).map(|(_, id)| *id);
-    let deliveries: Vec<Uuid> = deliveries.collect();
-    if !deliveries.is_empty() {
+    found.retain(|(event, ..)| over.contains(event));
+    if !found.is_empty() {
+        let deliveries: Vec<Uuid> = found.iter().map(|(_, id, _)| *id).collect();
         sqlx::query(sql::DELETE_DELIVERIES).bind(deliveries).execute(&mut *conn).await?;
     }
+    let mut entries: Vec<(Moment, Uuid)> =
+        found.iter().filter_map(|(event, _, at)| at.map(|at| (at, *event))).collect();
     let query = sqlx::query(sql::DELETE_EVENTS).bind(over.iter().copied().collect::<Vec<_>>());
-    let gone = ids(query.fetch_all(&mut *conn).await?)?;
-    gone.iter().for_each(|event| {
-        over.remove(event);
-    });
-    Ok(Deleted { gone: gone.len() as u64, unfinished: over })
+    let gone = query.fetch_all(&mut *conn).await?;
+    for row in &gone {
+        let event = codec::get(row, "event")?;
+        over.remove(&event);
+        // One without deliveries finished when it was published.
+        entries.push((codec::get(row, "created_at")?, event));
+    }
+    entries.sort_unstable();
+    entries.dedup();
+    Ok(Deleted { gone: gone.len() as u64, unfinished: over, entries })
 }
 
 /// Forgets replays that finished long ago; what is left over goes the next time.

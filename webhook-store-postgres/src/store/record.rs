@@ -326,6 +326,7 @@ async fn move_jobs(
     // A reopened one may lead its line at once.
     added.retain(|job: &NewJob| moved.heads.iter().all(|head| head.id != job.id));
     added.extend(moved.heads.iter().map(turns::Head::job));
+    part.lock(conn, &settles, &over).await?;
     let mut strikes: HashMap<DeliveryId, u8> = HashMap::with_capacity(settles.len());
     for (settle, settled) in settles.iter().zip(part.settle(conn, &settles).await?) {
         match settled {

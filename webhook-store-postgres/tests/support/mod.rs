@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 pub mod desk;
+pub mod proxy;
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +41,24 @@ impl Case {
     /// there is no server.
     pub async fn create_or_skip(test: &str) -> Option<Self> {
         test_servers::or_skip(test, Self::create().await.map_err(|missing| format!("{missing:?}")))
+    }
+
+    /// The same in a database of its own, for what is counted by database; `None`, and a word about it, where the user
+    /// may not make one.
+    pub async fn in_a_database_of_its_own(self) -> Option<Self> {
+        let mut conn = self.connect().await;
+        let made = conn.execute(format!("CREATE DATABASE {}", self.schema).as_str()).await;
+        let made = made.map_err(|error| format!("no database of its own: {error}"));
+        test_servers::or_skip(&self.schema, made)?;
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        Some(Self { url: format!("{server}/{}", self.schema), ..self })
+    }
+
+    /// Removes a database of its own.
+    pub async fn drop_database(&self) {
+        let (server, name) = self.url.rsplit_once('/').unwrap();
+        let mut conn = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        conn.execute(format!("DROP DATABASE {name} WITH (FORCE)").as_str()).await.unwrap();
     }
 
     pub fn options(&self) -> PgOptions {

@@ -28,8 +28,8 @@ use webhook_core::model::{Subscription, Tenant};
 use webhook_core::queue::{HandOff, JobQueue};
 use webhook_core::store::{
     Added, Changed, Changes, ConfigVersion, DeliveryStore, Ended, Expire, Expired, Insert, Inserted, Load,
-    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Record, Recorded, Snapshot, Store,
-    SubscriptionFilter, SubscriptionStore,
+    Loaded, NewDelivery, OfEvent, Owed, Page, PageRequest, PoolUse, Purged, Record, Recorded, Snapshot,
+    Store, SubscriptionFilter, SubscriptionStore,
 };
 
 use crate::open::SqliteStore;
@@ -140,6 +140,16 @@ impl DeliveryStore for SqliteStore {
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, BackendError> {
         prune::prune(self, retention, limit).await
+    }
+
+    async fn purge(
+        &self,
+        tenant: &Tenant,
+        older_than: Duration,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Purged, BackendError> {
+        prune::purge(self, tenant, older_than, after, limit).await
     }
 }
 

@@ -1,15 +1,15 @@
 //! The pages that say what is shown name tests that exist: `path/of/file.rs::name_of_the_test`, in backticks.
 //!
-//! A test that is renamed or dropped must not live on in docs/guarantees.md and docs/features.md. The file must have a
-//! test function of that name; a case of the conformance suites counts when their list runs it. A page without any
-//! such name is a finding too, since the rule would then look at nothing.
+//! A test that is renamed or dropped must not live on in docs/guarantees.md, docs/features.md and docs/failure-modes.md.
+//! The file must have a test function of that name; a case of the conformance suites counts when their list runs it. A
+//! page without any such name is a finding too, since the rule would then look at nothing.
 
 use super::Outcome;
 use super::scan;
 use crate::Failure;
 use crate::workspace::Workspace;
 
-const PAGES: [&str; 2] = ["docs/guarantees.md", "docs/features.md"];
+const PAGES: [&str; 3] = ["docs/guarantees.md", "docs/features.md", "docs/failure-modes.md"];
 
 /// The suites' cases are functions without an attribute; the macros make tests of those that are listed.
 const SUITES: &str = "webhook-conformance/src/";

@@ -11,7 +11,7 @@
 //! | [`law`] | who may depend on whom; one TLS stack; crates.io alone |
 //! | [`layers`] | the same within core: model and decisions, traits, engine |
 //! | [`promises`] | tests cite promises that exist |
-//! | [`cited_tests`] | the pages of guarantees and features name tests that exist |
+//! | [`cited_tests`] | the pages of guarantees, features and failures name tests that exist |
 //! | [`sources`] | length of files, unfinished code, sleeps in tests, paths of one machine |
 //! | [`links`] | Markdown links lead somewhere |
 //! | [`packaging`] | the systemd unit and compose.yaml are what their own tools accept |
@@ -44,7 +44,7 @@ Checks the tree and changes nothing. Every check runs, and the findings are list
   dependencies              who may depend on whom (normal dependencies), banned crates, sources
   layers                    within webhook-core: decisions know no traits, traits no engine
   promises                  every promise number cited exists; which ones tests cite
-  cited tests               every test that docs/guarantees.md and docs/features.md name exists
+  cited tests               every test that docs/guarantees.md, features.md and failure-modes.md name exists
   sources                   no Rust file past 600 lines, no todo!(), no #[ignore], no ignored doctest, no sleep in a
                             test but under paused time or with `// verify: allow(sleep): REASON` on it or above it
   paths                     no path of one machine

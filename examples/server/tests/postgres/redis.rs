@@ -36,6 +36,7 @@ fn says(refused: &mut Process, why: &str) {
     assert_eq!(refused.ended().code(), Some(1));
     let lines = refused.stderr();
     assert!(lines.iter().any(|line| line.contains(why)), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("no transaction in progress")), "{lines:#?}");
 }
 
 /// Promises 2 and 15: what was acknowledged while Redis was away is delivered when an empty one is there again.
