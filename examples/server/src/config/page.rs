@@ -16,8 +16,8 @@ A setting can be given in four places. The first that has it wins, with all of i
 
 1. A flag: `--allow-cidr 10.0.0.0/8`.
 2. A variable of the environment: `WEBHOOK_ALLOW_CIDRS=10.0.0.0/8,fd00::/8`. An empty one counts as not set.
-3. The same variable in a file `.env` in the working directory, written as in a shell: `$NAME` in a value is replaced unless
-   the value stands in single quotes. Of two lines with one name the first holds. Other programs' variables are left alone.
+3. The same variable in a file `.env` in the working directory, written as in a shell, except that nothing is replaced: a `$` is
+   a character. Of two lines with one name the last holds. Other programs' variables are left alone.
 4. A key in the TOML file that `--config` or `WEBHOOK_CONFIG` names: `allow_cidr = [\"10.0.0.0/8\", \"fd00::/8\"]`. Keys are
    the flags' names with underscores, lists are arrays. A key that is no setting is an error.
 
