@@ -37,6 +37,14 @@ none the server listens on loopback only. Keep keys out of arguments, which othe
 into a variable, or into a file that only the server can read.
 ";
 
+const LOGS: &str = "\
+## Logs
+
+Log lines go to stderr, with `--log-format json` as one object a line; the one line that says where the server listens goes
+to stdout, whatever the filter. No line holds a payload, a secret, a key, a header's value or the password of a URL, not
+even at `trace`.
+";
+
 const FILE: &str = "\
 ## A file
 
@@ -72,7 +80,7 @@ pub(crate) fn page() -> String {
         let variable = spec.variable.map_or_else(|| "–".to_owned(), |name| code(name, spec));
         let _ = writeln!(page, "| {} | {variable} | {} | {why} |", flag(spec), about(spec));
     }
-    let _ = write!(page, "\n{KEYS}\n{FILE}");
+    let _ = write!(page, "\n{KEYS}\n{LOGS}\n{FILE}");
     for (command, what, specs) in [
         ("migrate", "Brings the schema up to date, or moves the jobs to another kind of queue.", MIGRATION),
         (
