@@ -1,4 +1,4 @@
-//! The two files that can hold settings: `.env`, whose text [`dot_env`](super::dot_env) reads, and a TOML file of keys.
+//! The two files that can hold settings: `.env`, whose text [`dot_env`] reads, and a TOML file of keys.
 //!
 //! Both may hold secrets, so an error names the file, the line and the key, and never repeats the line. A variable of
 //! `.env` that is none of ours is left alone: the file is shared with other programs. A key of the TOML file that is
