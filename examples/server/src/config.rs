@@ -6,7 +6,8 @@
 //! | [`spec`] | what is known of a setting |
 //! | [`settings`] | the table of them all |
 //! | [`sources`] | which text holds, and where it came from; the one line of a refusal |
-//! | [`files`] | `.env` and the TOML file |
+//! | [`files`] | the TOML file, and where `.env` is |
+//! | [`dot_env`] | variables from the text of `.env` |
 //! | [`values`] | a value from its text |
 //! | [`keys`] | the API keys |
 //! | [`show`] | what `check-config` prints |
@@ -15,6 +16,7 @@
 //! Here is what follows from several settings at once. A value is judged alike wherever it was written, and nothing is
 //! opened or started: a configuration that was read may still name a database that is away.
 
+mod dot_env;
 mod files;
 mod keys;
 pub(crate) mod page;

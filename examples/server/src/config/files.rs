@@ -1,4 +1,4 @@
-//! The two files that can hold settings: `.env`, variables as a shell writes them, and a TOML file of keys.
+//! The two files that can hold settings: `.env`, whose text [`dot_env`] reads, and a TOML file of keys.
 //!
 //! Both may hold secrets, so an error names the file, the line and the key, and never repeats the line. A variable of
 //! `.env` that is none of ours is left alone: the file is shared with other programs. A key of the TOML file that is
@@ -10,6 +10,7 @@ use std::io;
 
 use toml::de::{DeTable, DeValue};
 
+use super::dot_env;
 use super::settings::SERVE;
 use super::sources::{ConfigError, DOT_ENV, items};
 use super::spec::{Shape, Spec};
@@ -112,30 +113,14 @@ pub(super) fn dot_env_here() -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// The variables of such a text. Of one that is set twice the first holds, as for other programs that read the file
-/// with the same library.
+/// The variables of such a text.
 ///
 /// # Errors
-/// At the first line that sets no variable.
+/// At the first line that sets no variable, and where one of ours counts on a replacement.
 pub(super) fn read_dot_env(text: &str) -> Result<HashMap<String, String>, ConfigError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut variables = HashMap::new();
-    for item in dotenvy::from_read_iter(text.as_bytes()) {
-        let (name, value) = item.map_err(|error| {
-            // The error holds the line, which may hold a secret: only where it is may be said.
-            let line = match &error {
-                dotenvy::Error::LineParse(line, _) => text.find(line.as_str()),
-                _ => None,
-            };
-            let place = line.map(|at| format!(", line {}", text[..at].matches('\n').count() + 1));
-            let place = place.unwrap_or_default();
-            ConfigError(format!(
-                "{DOT_ENV}{place}: expected NAME=VALUE, with quotes around a value that has blanks"
-            ))
-        })?;
-        variables.entry(name).or_insert(value);
-    }
-    Ok(variables)
+    let ours = |name: &str| SERVE.iter().any(|spec| spec.variable == Some(name));
+    dot_env::read(text, ours)
+        .map_err(|wrong| ConfigError(format!("{DOT_ENV}, line {}: {}", wrong.line, wrong.detail)))
 }
 
 #[cfg(test)]
@@ -199,27 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_written_as_in_a_shell() {
-        let text = "\u{feff}# of the shop\nSHOP_PORT=6379\nexport WEBHOOK_LOG=debug # loud\nWEBHOOK_RETRY='schedule:1s, 2s'\n\n\
-                    WEBHOOK_LISTEN=\"[::1]:80\"\r\nWEBHOOK_ROLE=\nWEBHOOK_LOG=info\n\
-                    DATABASE_URL='postgres://a:$SHOP_PORT@b'\nREDIS_URL=redis://$SHOP_PORT\n";
-        let variables = read_dot_env(text).unwrap();
-        let of = |name: &str| variables.get(name).map(String::as_str);
-        assert_eq!(of("WEBHOOK_LOG"), Some("debug"));
-        assert_eq!(of("WEBHOOK_RETRY"), Some("schedule:1s, 2s"));
-        assert_eq!(
-            of("DATABASE_URL"),
-            Some("postgres://a:$SHOP_PORT@b"),
-            "nothing is replaced in single quotes"
-        );
-        assert_eq!(of("REDIS_URL"), Some("redis://6379"));
-        assert_eq!((of("WEBHOOK_LISTEN"), of("WEBHOOK_ROLE")), (Some("[::1]:80"), Some("")));
-    }
-
-    #[test]
     fn a_line_that_sets_nothing_is_named_and_not_repeated() {
         let error = read_dot_env("WEBHOOK_LOG=info\nhunter2 is my password\n").unwrap_err().to_string();
-        assert!(error.starts_with(".env, line 2: expected NAME=VALUE"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
+        assert_eq!(error, ".env, line 2: expected NAME=VALUE");
+        let error = read_dot_env("DATABASE_URL=postgres://app:${PASSWORD}@db\n").unwrap_err().to_string();
+        assert!(error.starts_with(".env, line 1: DATABASE_URL has a ${"), "{error}");
+        assert!(read_dot_env("OTHER=${PASSWORD}\n").is_ok(), "what others make of theirs is theirs");
     }
 }

@@ -16,8 +16,8 @@ A setting can be given in four places. The first that has it wins, with all of i
 
 1. A flag: `--allow-cidr 10.0.0.0/8`.
 2. A variable of the environment: `WEBHOOK_ALLOW_CIDRS=10.0.0.0/8,fd00::/8`. An empty one counts as not set.
-3. The same variable in a file `.env` in the working directory, written as in a shell: `$NAME` in a value is replaced unless
-   the value stands in single quotes. Of two lines with one name the first holds. Other programs' variables are left alone.
+3. The same variable in a file `.env` in the working directory, written as in a shell, except that nothing is replaced: a `$` is
+   a character. Of two lines with one name the last holds. Other programs' variables are left alone.
 4. A key in the TOML file that `--config` or `WEBHOOK_CONFIG` names: `allow_cidr = [\"10.0.0.0/8\", \"fd00::/8\"]`. Keys are
    the flags' names with underscores, lists are arrays. A key that is no setting is an error.
 
@@ -35,6 +35,14 @@ const KEYS: &str = "\
 `--api-key` and `--api-key-file` are one setting: keys of both are taken from the strongest source that has either. With
 none the server listens on loopback only. Keep keys out of arguments, which other users of the machine can read: put them
 into a variable, or into a file that only the server can read.
+";
+
+const LOGS: &str = "\
+## Logs
+
+Log lines go to stderr, with `--log-format json` as one object a line; the one line that says where the server listens goes
+to stdout, whatever the filter. No line holds a payload, a secret, a key, a header's value or the password of a URL, not
+even at `trace`.
 ";
 
 const FILE: &str = "\
@@ -72,7 +80,7 @@ pub(crate) fn page() -> String {
         let variable = spec.variable.map_or_else(|| "–".to_owned(), |name| code(name, spec));
         let _ = writeln!(page, "| {} | {variable} | {} | {why} |", flag(spec), about(spec));
     }
-    let _ = write!(page, "\n{KEYS}\n{FILE}");
+    let _ = write!(page, "\n{KEYS}\n{LOGS}\n{FILE}");
     for (command, what, specs) in [
         ("migrate", "Brings the schema up to date, or moves the jobs to another kind of queue.", MIGRATION),
         (
