@@ -10,6 +10,8 @@ use webhook_core::{SubscriptionDraft, Webhooks};
 use crate::faulty::{Call, Fault};
 use crate::support::{TARGET, World, seconds, tenant};
 
+type Labels = &'static [(&'static str, &'static str)];
+
 async fn read(webhooks: &Webhooks) -> Vec<Family> {
     webhooks.metrics().await
 }
@@ -53,7 +55,7 @@ async fn what_was_published_tried_and_ended_is_counted() {
     assert_eq!(world.webhooks.cancel_event(&tenant(), later.id).await.unwrap(), 2);
 
     let seen = read(&world.webhooks).await;
-    let expected: &[(&str, &[(&str, &str)], f64)] = &[
+    let expected: &[(&str, Labels, f64)] = &[
         ("webhook_events_published_total", &[], 2.0),
         ("webhook_events_duplicate_total", &[], 1.0),
         ("webhook_events_refused_total", &[("reason", "invalid")], 1.0),

@@ -165,9 +165,8 @@ async fn spans_say_in_opentelemetrys_names_what_happened_and_nothing_that_is_sec
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
-    for secret in ["secret"] {
-        assert!(!text.contains(secret), "{text}");
-    }
+    // Each of them says so: the payload, a header, the signing secret, the key, the target's path and query.
+    assert!(!text.contains("secret"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
