@@ -152,9 +152,11 @@ async fn fill(inner: &Inner) -> Result<(usize, usize), BackendError> {
     let lanes = fill_lanes(inner).await?;
     let mut jobs = 0;
     let mut page = inner.store.owed(None, PAGE).await?;
-    while let Some(last) = page.last() {
+    while let Some(last) = page.last().map(|owed| owed.id) {
         jobs += page.len();
-        let (next, ()) = tokio::try_join!(inner.store.owed(Some(last.id), PAGE), offer(inner, &page))?;
+        // Jobs of one lane together: a queue looks at each lane of a call once.
+        page.sort_unstable_by_key(|owed| owed.lane);
+        let (next, ()) = tokio::try_join!(inner.store.owed(Some(last), PAGE), offer(inner, &page))?;
         page = next;
     }
     Ok((lanes, jobs))
