@@ -62,11 +62,11 @@ fn run() -> Result<String, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--server", server, "--examples", folder] => check(server.as_ref(), folder.as_ref()),
-        ["--server", server, "--schemathesis", program, "--hooks", hooks] => {
-            schema::check(server.as_ref(), program.as_ref(), hooks.as_ref())
+        ["--server", server, "--schemathesis", program, "--settings", folder] => {
+            schema::check(server.as_ref(), program.as_ref(), folder.as_ref())
         }
         _ => Err(
-            "usage: webhook-online --server BINARY (--examples FOLDER | --schemathesis PROGRAM --hooks FILE)"
+            "usage: webhook-online --server BINARY (--examples FOLDER | --schemathesis PROGRAM --settings FOLDER)"
                 .to_owned(),
         ),
     }

@@ -2,8 +2,9 @@
 //! ones, each answer held against it. A 5xx, a status that is not documented, an answer that its schema does not fit, a
 //! bad request that is accepted, or a route that takes no key for an answer fails the run.
 //!
-//! What it is told beside this is in `online/schemathesis.toml` and `online/hooks.py`. The seed is fixed, so that a failure can be repeated; the number of requests is bounded, and so is the time. Where
-//! subscriptions lead is decided by the hooks, so that nothing is sent to whoever owns a made-up name.
+//! What it is told beside this is in `online/schemathesis.toml` and `online/hooks.py`. The seed is fixed, so that a
+//! failure can be repeated; the number of requests is bounded, and so is the time. Where subscriptions lead is decided by
+//! the hooks, so that nothing is sent to whoever owns a made-up name.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,9 +1,9 @@
 //! `cargo xtask test-online`: what needs a package registry.
 //!
 //! Fetches the example payloads that GitHub documents (npm package `@octokit/webhooks-examples`) into a temporary
-//! directory and schemathesis (PyPI) into a virtual environment in the target directory, builds the server and
-//! `webhook-online`, and has it hold a running server against both. Without a registry it fails: this verb exists to be
-//! run where there is one.
+//! directory and schemathesis (a Python package) into a virtual environment in the target directory, builds the server
+//! and `webhook-online`, and has it hold a running server against both. Without a registry it fails: this verb exists to
+//! be run where there is one.
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
     Ok(())
 }
 
-/// What is installed of PyPI, every version exact.
+/// What is installed of Python packages, every version exact.
 const REQUIREMENTS: &str = "online/requirements.txt";
 /// The folder of what schemathesis is told.
 const SETTINGS: &str = "online";
