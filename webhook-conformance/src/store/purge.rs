@@ -45,7 +45,7 @@ pub async fn purge_deletes_what_finished_long_ago_of_one_tenant<F: StoreFixture>
     let age = unit * 4;
     assert_eq!(purge(&desk, &ours.tenant, age, 10).await, [0], "both have just finished");
     desk.pass(4).await;
-    let fresh = desk.publish_event(event(), &[ours.clone()]).await;
+    let fresh = desk.publish_event(event(), std::slice::from_ref(&ours)).await;
     desk.succeed(fresh.deliveries[0]).await;
     let fresh_unmatched = desk.publish_event(event(), &[]).await;
     desk.pass(1).await;
