@@ -9,6 +9,9 @@ use crate::support::api::Answer;
 use crate::things::Things;
 use crate::world::{ACME, ADMIN, Backend, REACHABLE, World};
 
+/// Headers, a body, and the status and code that it must get.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], (u16, &'a str));
+
 /// The table. None of its requests may be a 500, and none may leave a row.
 pub(crate) async fn table(backend: Backend) {
     let Some(world) = World::start(backend, "table", &[]).await else { return };
@@ -111,7 +114,7 @@ async fn bodies(world: &World, operation: &Operation, path: &str) {
     let malformed = (400, "malformed_json");
     let invalid = (422, "validation_failed");
     let media = (415, "unsupported_media_type");
-    let mut cases: Vec<(&[(&str, &str)], &[u8], (u16, &str))> = vec![
+    let mut cases: Vec<Case<'_>> = vec![
         (&json, b"{", malformed),
         (&json, b"{}x", malformed),
         (&json, b"{'a':1}", malformed),

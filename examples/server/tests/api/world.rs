@@ -150,11 +150,14 @@ impl World {
     }
 
     /// How many rows each table has, and how many keys Redis, but for what the server writes by itself.
+    ///
+    /// Not those of the statistics, which the server writes by itself.
     pub(crate) async fn rows(&self) -> BTreeMap<String, i64> {
         let mut rows = match &self.database {
             Database::Sqlite(url) => {
                 let mut conn = SqliteConnection::connect(url).await.unwrap();
-                let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'webhooks%'";
+                let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'webhooks%'
+                             AND name <> 'webhooks_rollups'";
                 let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut conn).await.unwrap();
                 let mut rows = BTreeMap::new();
                 for name in names {
@@ -165,7 +168,7 @@ impl World {
             }
             Database::Postgres(url) => {
                 let mut conn = PgConnection::connect(url).await.unwrap();
-                let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'webhooks'";
+                let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'webhooks' AND tablename <> 'rollups'";
                 let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut conn).await.unwrap();
                 let mut rows = BTreeMap::new();
                 for name in names {

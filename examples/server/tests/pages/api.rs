@@ -52,7 +52,7 @@ fn every_route_has_a_curl() {
         .filter(|route| !shown.contains(route))
         .collect();
     assert!(missing.is_empty(), "docs/api.md has no curl for {missing:?}");
-    for path in ["/health", "/ready", "/openapi.json"] {
+    for path in ["/health", "/ready", "/openapi.json", "/metrics"] {
         assert!(shown.contains(&("GET".to_owned(), path.to_owned())), "{path}");
     }
 }
