@@ -149,9 +149,8 @@ impl World {
         }
     }
 
-    /// How many rows each table has, and how many keys Redis, but for what the server writes by itself.
-    ///
-    /// Not those of the statistics, which the server writes by itself.
+    /// How many rows each table has, and how many keys Redis, but for what the server writes by itself, statistics among
+    /// it.
     pub(crate) async fn rows(&self) -> BTreeMap<String, i64> {
         let mut rows = match &self.database {
             Database::Sqlite(url) => {
