@@ -167,12 +167,13 @@ impl Batch {
         many: &mut mpsc::Receiver<Message>,
         places: usize,
     ) {
-        self.fill(alone, BATCH - places);
+        self.fill(alone, BATCH - places, BATCH_BYTES / 2);
         let before = self.events.len();
-        self.fill(many, before + places);
+        self.fill(many, before + places, BATCH_BYTES);
         if self.events.get(before).is_some_and(|first| first.since.elapsed() > PATIENCE) {
-            self.fill(many, (before + BATCH / 2).min(BATCH));
+            self.fill(many, (before + BATCH / 2).min(BATCH), BATCH_BYTES);
         }
+        self.fill(alone, BATCH, BATCH_BYTES);
     }
 
     fn take(&mut self, message: Message) {
@@ -186,9 +187,9 @@ impl Batch {
         }
     }
 
-    /// Takes what waits in a line, until there are so many events.
-    fn fill(&mut self, line: &mut mpsc::Receiver<Message>, until: usize) {
-        while self.events.len() < until && self.bytes < BATCH_BYTES {
+    /// Takes what waits in a line, until there are so many events or bytes.
+    fn fill(&mut self, line: &mut mpsc::Receiver<Message>, until: usize, bytes: usize) {
+        while self.events.len() < until && self.bytes < bytes {
             let Ok(message) = line.try_recv() else { break };
             self.take(message);
         }
@@ -198,7 +199,8 @@ impl Batch {
 /// What has been decided about a batch, and is to be told.
 struct Committed {
     inner: Arc<Inner>,
-    parts: Vec<Part>,
+    /// Unless it was split.
+    whole: Option<Part>,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -215,10 +217,12 @@ struct Stored {
     reservation: Option<(Arc<Worker>, Reservation)>,
 }
 
-/// Commits the batch, in parts if need be. Nobody has been told yet.
+/// Commits the batch. Of one that has to be split, those who know their fate are told at once; otherwise nobody has been
+/// told yet.
 async fn commit(inner: Arc<Inner>, batch: Batch) -> Committed {
-    let mut parts = Vec::with_capacity(1);
+    let mut whole = None;
     let mut left = vec![batch.events];
+    let mut is_split = false;
     while let Some(events) = left.pop() {
         let (submissions, replies): (Vec<_>, Vec<_>) =
             events.into_iter().map(|waiting| (waiting.submission, waiting.reply)).unzip();
@@ -233,11 +237,13 @@ async fn commit(inner: Arc<Inner>, batch: Batch) -> Committed {
                     waiting.map(|(submission, reply)| Waiting { since, submission, reply }).collect();
                 let second = first.split_off(first.len() / 2);
                 left.extend([second, first]);
+                is_split = true;
             }
-            outcome => parts.push(Part { submissions, replies, outcome }),
+            outcome if is_split => tell(&inner, Part { submissions, replies, outcome }),
+            outcome => whole = Some(Part { submissions, replies, outcome }),
         }
     }
-    Committed { inner, parts, drained: batch.drained }
+    Committed { inner, whole, drained: batch.drained }
 }
 
 /// Inserts the events.
@@ -271,28 +277,33 @@ async fn insert(inner: &Arc<Inner>, submissions: &[Submission]) -> Result<Stored
     }
 }
 
-/// Answers the callers, and starts what was handed off.
+/// Tells what is still to be told.
 fn conclude(committed: Committed) {
-    let Committed { inner, parts, drained } = committed;
-    for Part { submissions, replies, outcome } in parts {
-        match outcome {
-            Ok(Stored { mut outcomes, reservation }) => {
-                count(&inner, &submissions, &outcomes);
-                if let Some((worker, reservation)) = reservation {
-                    worker.start_reserved(&inner, &reservation, handed_off(&submissions, &mut outcomes));
-                } else if !inner.own_queue {
-                    inner.enqueuer().enqueue(&inner, &submissions, &outcomes);
-                }
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // A caller that has gone away gets no answer; its event is published all the same.
-                    let _ = reply.send(Ok(outcome));
-                }
-            }
-            Err(error) => refuse(replies, error),
-        }
+    let Committed { inner, whole, drained } = committed;
+    if let Some(whole) = whole {
+        tell(&inner, whole);
     }
     for reply in drained {
         let _ = reply.send(());
+    }
+}
+
+/// Answers the callers, and starts what was handed off.
+fn tell(inner: &Arc<Inner>, part: Part) {
+    let Part { submissions, replies, outcome } = part;
+    let Stored { mut outcomes, reservation } = match outcome {
+        Ok(stored) => stored,
+        Err(error) => return refuse(replies, error),
+    };
+    count(inner, &submissions, &outcomes);
+    if let Some((worker, reservation)) = reservation {
+        worker.start_reserved(inner, &reservation, handed_off(&submissions, &mut outcomes));
+    } else if !inner.own_queue {
+        inner.enqueuer().enqueue(inner, &submissions, &outcomes);
+    }
+    for (reply, outcome) in replies.into_iter().zip(outcomes) {
+        // A caller that has gone away gets no answer; its event is published all the same.
+        let _ = reply.send(Ok(outcome));
     }
 }
 
@@ -373,10 +384,14 @@ mod tests {
     }
 
     fn line(events: usize) -> mpsc::Receiver<Message> {
+        line_of(events, "{}".into())
+    }
+
+    fn line_of(events: usize, payload: bytes::Bytes) -> mpsc::Receiver<Message> {
         let (line, waiting) = mpsc::channel(WAITING);
         for _ in 0..events {
             let insert = Insert {
-                event: Arc::new(event()),
+                event: Arc::new(Event { payload: payload.clone(), ..event() }),
                 deliveries: Vec::new(),
                 config_version: 0,
                 fingerprint: [0; 32],
@@ -403,5 +418,13 @@ mod tests {
         tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
         assert_eq!(gathered(&mut alone, &mut flood), BATCH / 2);
         assert_eq!(gathered(&mut line(WAITING), &mut flood), BATCH);
+    }
+    #[tokio::test]
+    async fn large_events_that_are_published_alone_leave_a_flood_its_places() {
+        let large = vec![b' '; 1024 * 1024].into();
+        let (mut alone, mut flood) = (line_of(100, large), line(1000));
+        let mut batch = Batch::default();
+        batch.gather(&mut alone, &mut flood, MANY);
+        assert_eq!(batch.events.len(), 2 + MANY + 2);
     }
 }
