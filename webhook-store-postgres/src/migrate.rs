@@ -44,9 +44,9 @@ pub(crate) async fn bring_up_to_date(connector: &Connector, migrate: bool) -> Re
     let done = async {
         pooler::refuse(connector).await?;
         let mut conn = connector.connect(Role::Engine).await?;
-        check_server(&mut conn).await?;
+        connector.in_time(check_server(&mut conn)).await?;
         let schema = connector.schema();
-        let version = version(&mut conn, schema).await?;
+        let version = connector.in_time(version(&mut conn, schema)).await?;
         check_newer(version, schema)?;
         if version == latest() {
             return Ok(());
