@@ -133,8 +133,12 @@ async fn the_grants_of_applications_are_enough_to_publish_and_for_nothing_else()
         let inserted = application.execute(plain.as_str()).await;
         assert_eq!(published.is_ok(), left_out.is_none(), "{left_out:?}: {published:?}");
         assert_eq!(inserted.is_ok(), left_out.is_none(), "{left_out:?}: {inserted:?}");
-        let others =
-            ["SELECT FROM {inbox}", "UPDATE {inbox} SET tenant = 'x'", "DELETE FROM {inbox}", "SELECT FROM {events}"];
+        let others = [
+            "SELECT FROM {inbox}",
+            "UPDATE {inbox} SET tenant = 'x'",
+            "DELETE FROM {inbox}",
+            "SELECT FROM {events}",
+        ];
         for other in others {
             let other =
                 other.replace("{inbox}", &inbox).replace("{events}", &format!("{}.events", case.schema));
