@@ -13,7 +13,7 @@
 //! A connection that stood idle may be dead: the server was restarted, or a firewall forgot it. One that was idle for
 //! [`FRESH`] or longer, or since another one of the store's broke, is asked for a sign of life before an operation
 //! uses it. So a dead one is found before anything of the operation was sent, and the operation runs on a new one,
-//! whatever it is.
+//! whatever it is. The others that stood idle beside a dead one are closed with it, unasked.
 //!
 //! The server undoes a transaction now and then because of another one (a deadlock, a serialization failure).
 //! It has then certainly been rolled back, and the operation is repeated here, a bounded number of times. An
@@ -25,7 +25,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -266,37 +266,44 @@ impl Connections {
     pub(crate) fn usage(&self, name: &'static str) -> PoolUse {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let used = self.most.saturating_sub(self.permits.available_permits());
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let idle = self.idle().len();
         PoolUse { name, max: number(self.most), open: number(used + idle), in_use: number(used) }
     }
 
     /// Closes the idle connections and lets nobody in any more.
     pub(crate) fn close(&self) {
         self.permits.close();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
     }
 
-    /// An idle connection that is alive, if there is one. The dead are closed.
+    /// An idle connection that is alive, if one is at hand.
+    ///
+    /// One that gives no sign of life takes along all that have stood idle since before that was known: most likely
+    /// they died with it, and asking each would cost its time-out. So a call waits for one dead connection at most,
+    /// for as long as opening one may take.
     async fn take(&self) -> Option<PgConnection> {
-        loop {
-            let Idle { mut conn, since, broken } =
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            if since.elapsed() < FRESH && broken == self.connector.broken.load(Ordering::Relaxed) {
-                return Some(conn);
-            }
-            let asking = tokio::time::timeout(self.connector.connect_timeout, conn.ping());
-            if asking.await.is_ok_and(|answer| answer.is_ok()) {
-                return Some(conn);
-            }
-            self.connector.broken.fetch_add(1, Ordering::Relaxed);
+        let Idle { mut conn, since, broken } = self.idle().pop()?;
+        if since.elapsed() < FRESH && broken == self.connector.broken.load(Ordering::Relaxed) {
+            return Some(conn);
         }
+        let asking = tokio::time::timeout(self.connector.connect_timeout, conn.ping());
+        if asking.await.is_ok_and(|answer| answer.is_ok()) {
+            return Some(conn);
+        }
+        let broken = self.connector.broken.fetch_add(1, Ordering::Relaxed) + 1;
+        self.idle().retain(|idle| idle.broken >= broken);
+        None
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, conn: PgConnection) {
         if !self.permits.is_closed() {
             let broken = self.connector.broken.load(Ordering::Relaxed);
             let idle = Idle { conn, since: Instant::now(), broken };
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+            self.idle().push(idle);
         }
     }
 }

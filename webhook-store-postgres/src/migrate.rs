@@ -30,8 +30,10 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "store", sql: include_str!("../schema/0001_store.sql") },
     Migration { version: 2, name: "queue", sql: include_str!("../schema/0002_queue.sql") },
-    Migration { version: 3, name: "statistics", sql: include_str!("../schema/0003_statistics.sql") },
-    Migration { version: 4, name: "traceparent", sql: include_str!("../schema/0004_traceparent.sql") },
+    Migration { version: 3, name: "queue_claim", sql: include_str!("../schema/0003_queue_claim.sql") },
+    Migration { version: 4, name: "queue_settle", sql: include_str!("../schema/0004_queue_settle.sql") },
+    Migration { version: 5, name: "statistics", sql: include_str!("../schema/0005_statistics.sql") },
+    Migration { version: 6, name: "traceparent", sql: include_str!("../schema/0006_traceparent.sql") },
 ];
 
 /// The oldest server that is served, as `server_version_num`.
@@ -42,9 +44,9 @@ pub(crate) async fn bring_up_to_date(connector: &Connector, migrate: bool) -> Re
     let done = async {
         pooler::refuse(connector).await?;
         let mut conn = connector.connect(Role::Engine).await?;
-        check_server(&mut conn).await?;
+        connector.in_time(check_server(&mut conn)).await?;
         let schema = connector.schema();
-        let version = version(&mut conn, schema).await?;
+        let version = connector.in_time(version(&mut conn, schema)).await?;
         check_newer(version, schema)?;
         if version == latest() {
             return Ok(());

@@ -10,6 +10,9 @@
 //! round catches a pooler that lends the process used last (PgBouncer does), that has one to lend, or that others
 //! keep busy; several rounds with one connection more each catch one that lends in turn, as long as it has few
 //! processes idle. What it cannot see is a quiet pooler that lends many in turn.
+//!
+//! It needs four connections at once, so it also finds a pool that has fewer to lend: such a pool lets a client in
+//! and has its first statement wait. Every question therefore has the time that a statement has, and no more.
 
 use sqlx::{Executor as _, PgConnection, Row as _};
 
@@ -25,14 +28,13 @@ const HOLDERS: usize = 3;
 /// [`Fault::Misconfigured`] when there is one; others when the server cannot be asked.
 pub(crate) async fn refuse(connector: &Connector) -> Result<(), Fault> {
     let mut asked = connector.connect_bare().await?;
-    let first = process(&mut asked).await?;
+    let first = connector.in_time(process(&mut asked)).await?;
     let mut holders = Vec::with_capacity(HOLDERS);
     let mut shared = false;
     while !shared && holders.len() < HOLDERS {
         let mut holder = connector.connect_bare().await?;
-        // In a transaction, so that it keeps the process it was lent.
-        holder.execute("BEGIN").await?;
-        shared = process(&mut holder).await? == first || process(&mut asked).await? != first;
+        shared = connector.in_time(hold(&mut holder)).await? == first
+            || connector.in_time(process(&mut asked)).await? != first;
         holders.push(holder);
     }
     if !shared {
@@ -43,6 +45,13 @@ pub(crate) async fn refuse(connector: &Connector) -> Result<(), Fault> {
          pool_mode = transaction): connect to the server itself, or through a pool with pool_mode = session"
             .to_owned(),
     ))
+}
+
+/// The server process that serves this connection from now on.
+async fn hold(conn: &mut PgConnection) -> Result<i32, Fault> {
+    // In a transaction, so that it keeps the process it was lent.
+    conn.execute("BEGIN").await?;
+    process(conn).await
 }
 
 /// The server process that answers this statement. Not prepared: a pooler may not know prepared statements.

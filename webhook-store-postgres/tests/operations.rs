@@ -1,4 +1,5 @@
-//! What the README says a user needs is enough to run the engine, and nothing of it can be left out.
+//! What the README and docs/operations.md say a user needs is enough, and nothing of it can be left out: to run the
+//! engine, and to publish from an application.
 
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
@@ -11,10 +12,10 @@ use support::Case;
 use support::desk::check;
 use webhook_core::error::BackendErrorKind;
 use webhook_core::model::{NewEvent, Tenant};
-use webhook_core::store::{DeliveryStore as _, History as _};
+use webhook_core::store::{DeliveryStore as _, History as _, Inbox as _};
 use webhook_core::testing::RecordingDeliverer;
 use webhook_core::{SubscriptionDraft, Webhooks};
-use webhook_store_postgres::sqlx::{self, Executor as _};
+use webhook_store_postgres::sqlx::{self, Connection as _, Executor as _};
 use webhook_store_postgres::{PgOptions, PgStore};
 
 const README: &str = include_str!("../README.md");
@@ -27,6 +28,13 @@ fn grants() -> Vec<&'static str> {
     for line in &lines {
         assert!(OPERATIONS.contains(line), "docs/operations.md does not have: {line}");
     }
+    lines
+}
+
+/// The statements of the page that grant `application` its rights.
+fn grants_of_applications() -> Vec<&'static str> {
+    let lines: Vec<_> = OPERATIONS.lines().filter(|line| line.ends_with(" TO application;")).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
     lines
 }
 
@@ -93,6 +101,54 @@ async fn the_documented_grants_are_enough_to_publish_and_deliver() {
     let error = PgStore::open(elsewhere).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Misconfigured, "{error}");
     drop_user(&case, &name).await;
+    case.clean_up().await;
+}
+
+/// An application publishes in its own transaction, with the page's two rights, by the function and by the documented
+/// statement; with one of them alone it cannot, and with both it can do nothing else.
+#[tokio::test]
+async fn the_grants_of_applications_are_enough_to_publish_and_for_nothing_else() {
+    let Some(case) = Case::create_or_skip("an application's grants").await else { return };
+    if !case.url.contains("postgres://postgres@") {
+        eprintln!("skipped: needs a superuser of the tests' own server");
+        return;
+    }
+    let store = case.open().await;
+    let grants = grants_of_applications();
+    for left_out in [Some(0), Some(1), None] {
+        let name = format!("{}_application", case.schema);
+        case.execute(&format!("CREATE ROLE {name} LOGIN NOSUPERUSER")).await;
+        for (index, grant) in grants.iter().enumerate() {
+            if left_out != Some(index) {
+                let grant = grant.replace("webhooks", &case.schema);
+                case.execute(&grant.replace("TO application", &format!("TO {name}"))).await;
+            }
+        }
+        let url = case.url.replace("postgres://postgres@", &format!("postgres://{name}@"));
+        let mut application = sqlx::PgConnection::connect(&url).await.unwrap();
+        let event = NewEvent::json("order.created", "1");
+        let published = PgStore::publish_in_schema(&mut application, &case.schema, event).await;
+        let inbox = format!("{}.inbox", case.schema);
+        let plain = format!("INSERT INTO {inbox} (event_type, payload) VALUES ('order.created', '2')");
+        let inserted = application.execute(plain.as_str()).await;
+        assert_eq!(published.is_ok(), left_out.is_none(), "{left_out:?}: {published:?}");
+        assert_eq!(inserted.is_ok(), left_out.is_none(), "{left_out:?}: {inserted:?}");
+        let others = [
+            "SELECT FROM {inbox}",
+            "UPDATE {inbox} SET tenant = 'x'",
+            "DELETE FROM {inbox}",
+            "SELECT FROM {events}",
+        ];
+        for other in others {
+            let other =
+                other.replace("{inbox}", &inbox).replace("{events}", &format!("{}.events", case.schema));
+            assert!(application.execute(other.as_str()).await.is_err(), "{other}");
+        }
+        application.close().await.unwrap();
+        drop_user(&case, &name).await;
+    }
+    assert_eq!(store.inbox_take(10).await.unwrap().len(), 2);
+    store.close().await;
     case.clean_up().await;
 }
 

@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::Case;
 use support::desk::{Desk, check, success};
 use test_servers::pgbouncer::PgBouncer;
@@ -59,6 +61,18 @@ async fn a_pooler_that_does_not_let_start_up_parameters_through_says_what_to_set
     let error = open(&case, &pooler).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("extra_float_digits"), "{error}");
+}
+
+/// It lets every client in, and has the statement of one that gets no connection wait for two minutes.
+#[tokio::test]
+async fn a_pool_with_too_few_connections_fails_the_start_in_time() {
+    let settings = "pool_mode = session\ndefault_pool_size = 1";
+    let Some((case, pooler)) = behind("a small pool", settings).await else { return };
+    let options = PgOptions::from_url(&pooler.url()).unwrap().schema(&case.schema).unwrap();
+    let began = Instant::now();
+    let error = PgStore::open(options.statement_timeout(Duration::from_millis(500))).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Timeout, "{error}");
+    assert!(began.elapsed() < Duration::from_secs(30), "it waited for {:?}", began.elapsed());
 }
 
 #[tokio::test]

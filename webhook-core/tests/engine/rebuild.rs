@@ -97,3 +97,30 @@ async fn who_does_not_lead_finds_what_is_owed_all_the_same() {
     world.webhooks.spawn(Workers::default()).unwrap();
     world.target.wait_for(10).await;
 }
+
+/// A leader that dies has no successor. The next sweep of any other node brings what it did not: all of it at once,
+/// however many pages that is, and what waits comes no earlier for it.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_leader_did_not_bring_comes_with_the_next_sweep_of_another() {
+    const EVENTS: usize = 4_500;
+    let world = World::running(RecordingDeliverer::new());
+    let lane = world.subscribe(SubscriptionDraft::to(TARGET)).await.id;
+    let at = webhook_core::testing::START.after(seconds(60));
+    for _ in 0..EVENTS {
+        world.webhooks.publish(NewEvent::json("a.b", "{}").deliver_at(at)).await.unwrap();
+    }
+    tokio::time::sleep(seconds(PERIOD)).await;
+    world.queue.forget_everything();
+    let noted = world.store.queue_epoch().await.unwrap();
+    let leads = world.store.advance_epoch(noted, world.queue.epoch().await.unwrap()).await.unwrap();
+    assert!(leads, "the other node was the first to notice, and died");
+    let lost = tokio::time::Instant::now();
+    while world.webhooks.depth().await.unwrap().scheduled < EVENTS as u64 {
+        assert!(lost.elapsed() < seconds(PERIOD), "it took more than one sweep");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(world.queue.lane_states(&[lane]).await.unwrap()[0].is_some());
+    assert!(world.target.requests().is_empty());
+    tokio::time::sleep(seconds(60)).await;
+    assert_eq!(world.target.requests().len(), EVENTS, "each once");
+}

@@ -1,10 +1,12 @@
 //! Which connections are used again, and how they are set up.
 
+use futures::future::try_join_all;
 use sqlx::Row as _;
 use webhook_core::error::BackendErrorKind;
 
 use super::*;
 use crate::support::Case;
+use crate::support::proxy::Proxy;
 
 fn execute<'a>(conn: &'a mut PgConnection, text: &'a str) -> BoxFuture<'a, Result<(), Fault>> {
     async move {
@@ -46,6 +48,42 @@ async fn a_connection_whose_prepared_statements_are_gone_is_not_used_again() {
     let error = connections.run("read", "SELECT 1", read).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
     connections.run("read", "SELECT 1", read).await.unwrap();
+    case.clean_up().await;
+}
+
+/// Promise 15: each that is asked costs its time-out, so one is asked and the others are closed with it.
+#[tokio::test]
+async fn of_connections_that_died_together_one_is_asked() {
+    const COUNT: usize = 4;
+    let Some(case) = Case::create_or_skip("dead connections").await else { return };
+    case.open().await;
+    let proxy = Proxy::before(&case).await;
+    let options = proxy.options(&case).connect_timeout(Duration::from_secs(1));
+    let connections = Connections::new(Connector::new(&options), Role::Engine, COUNT);
+    let calls = (0..COUNT).map(|_| connections.run("ping", crate::sql::PING, execute));
+    try_join_all(calls).await.unwrap();
+    assert_eq!(connections.usage("dead").open, 4);
+
+    proxy.forget_connections();
+    // As after a call of another task that failed.
+    let broken = connections.connector.broken.fetch_add(1, Ordering::Relaxed) + 1;
+    connections.run("ping", crate::sql::PING, execute).await.unwrap();
+    assert_eq!(connections.connector.broken.load(Ordering::Relaxed), broken + 1, "one was asked");
+    assert_eq!(connections.usage("dead").open, 1, "and all were replaced");
+    case.clean_up().await;
+}
+
+/// One that answers is no reason to close the others.
+#[tokio::test]
+async fn connections_that_live_are_kept_when_one_of_another_task_died() {
+    let Some(case) = Case::create_or_skip("a living connection").await else { return };
+    case.open().await;
+    let connections = Connections::new(Connector::new(&case.options()), Role::Engine, 2);
+    let calls = (0..2).map(|_| connections.run("ping", crate::sql::PING, execute));
+    try_join_all(calls).await.unwrap();
+    connections.connector.broken.fetch_add(1, Ordering::Relaxed);
+    connections.run("ping", crate::sql::PING, execute).await.unwrap();
+    assert_eq!(connections.usage("living").open, 2, "it answered, so nothing was closed");
     case.clean_up().await;
 }
 

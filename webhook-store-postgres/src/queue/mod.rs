@@ -2,8 +2,8 @@
 //!
 //! # How it works
 //!
-//! The statements are functions of the server (`schema/0002_queue.sql`), so that a publish or a batch of
-//! results is one round trip with the queue's part in it. Jobs that are added leave a row in `wakes`; the next
+//! The statements are functions of the server (`schema/0003_queue_claim.sql`, `schema/0004_queue_settle.sql`), so
+//! that a publish or a batch of results is one round trip with the queue's part in it. Jobs that are added leave a row in `wakes`; the next
 //! claim folds those into their lanes, then takes lanes in turn and jobs from them. Only a claim, and what
 //! changes a lane, locks lanes.
 //!
