@@ -218,10 +218,14 @@ fn given(flags: &[&'static Spec], matches: &ArgMatches) -> Flags {
 fn is_stray(error: &clap::Error) -> bool {
     let word = match error.kind() {
         ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
-        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
+        // Behind flags of the default command, any word is taken for another command first.
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            error.get(ContextKind::InvalidSubcommand)
+        }
         _ => None,
     };
-    matches!(word, Some(ContextValue::String(word)) if !word.starts_with('-'))
+    let is_known = |name: &str| name.starts_with('-') || WORDS.iter().any(|word| word.name == name);
+    matches!(word, Some(ContextValue::String(word)) if !is_known(word))
 }
 
 /// Names a stray word by its place, and the command that it may have been meant for.

@@ -83,7 +83,7 @@ fn a_bad_value_of_the_environment_names_flag_and_variable() {
 
 #[test]
 fn an_unknown_word_is_one_line_too() {
-    let table: [(&[&str], &str); 10] = [
+    let table: [(&[&str], &str); 11] = [
         (&["--time-out", "3s"], "--time-out"),
         (&["--encryption-key", "0123456789abcdef"], "--encryption-key"),
         (&["serve", "--role", "api"], "--role"),
@@ -92,6 +92,7 @@ fn an_unknown_word_is_one_line_too() {
         (&["--timeout"], "--timeout"),
         (&["--timeout", "1s", "--timeout", "2s"], "--timeout"),
         (&["sevre"], "'serve'"),
+        (&["--timeout=1s", "migrate"], "'migrate'"),
         (&["listen", "--port", "70000"], "--port"),
         (&["demo", "--seconds", "soon"], "--seconds"),
     ];
