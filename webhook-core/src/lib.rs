@@ -87,5 +87,5 @@ pub mod units;
 
 pub use engine::{
     BuildError, Builder, FieldError, PublishError, Published, SubscriptionDraft, SubscriptionError,
-    VerificationDraft, Webhooks, Workers,
+    VerificationDraft, VerificationSecret, Webhooks, Workers,
 };

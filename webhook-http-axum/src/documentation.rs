@@ -26,13 +26,12 @@ pub fn documentation(base: &str) -> Router {
         let document = document.clone();
         async move { of_type("application/json", document) }
     };
-    let router = Router::new()
-        .route("/openapi.json", get(answer.clone()))
-        .route("/openapi.json/", get(answer))
-        .method_not_allowed_fallback(crate::routes::other_method);
+    let router =
+        Router::new().route("/openapi.json", get(answer.clone())).route("/openapi.json/", get(answer));
     #[cfg(feature = "docs")]
     let router = page::add(router);
-    router
+    // It holds for the routes that are there by now.
+    router.method_not_allowed_fallback(crate::routes::other_method)
 }
 
 fn of_type(content_type: &'static str, body: impl Into<Bytes>) -> Response {
@@ -46,6 +45,7 @@ mod page {
     use std::sync::Arc;
 
     use axum::extract::Path;
+    use axum::extract::rejection::PathRejection;
     use axum::response::IntoResponse as _;
     use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
     use utoipa_swagger_ui::{Config, serve};
@@ -81,7 +81,9 @@ mod page {
         safe(of_type("text/html; charset=utf-8", html))
     }
 
-    async fn file(Path(name): Path<String>) -> Response {
+    async fn file(name: Result<Path<String>, PathRejection>) -> Response {
+        // A name that is no text is no file's.
+        let Path(name) = name.unwrap_or_else(|_| Path(String::new()));
         if name == START {
             return safe(of_type("text/javascript", SCRIPT));
         }

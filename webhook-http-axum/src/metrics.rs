@@ -24,7 +24,11 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 /// exports [`Webhooks::metrics`] in its own way instead.
 pub fn metrics(webhooks: Webhooks) -> Router {
     let route = routing::get(answer);
-    Router::new().route("/metrics", route.clone()).route("/metrics/", route).with_state(webhooks)
+    Router::new()
+        .route("/metrics", route.clone())
+        .route("/metrics/", route)
+        .method_not_allowed_fallback(crate::routes::other_method)
+        .with_state(webhooks)
 }
 
 async fn answer(State(webhooks): State<Webhooks>) -> Response {

@@ -75,6 +75,7 @@ pub fn probes(webhooks: Webhooks, draining: Draining) -> Router {
         .route("/health/", health)
         .route("/ready", ready.clone())
         .route("/ready/", ready)
+        .method_not_allowed_fallback(crate::routes::other_method)
         .with_state((webhooks, draining))
 }
 

@@ -195,7 +195,8 @@ impl Drop for Client {
     }
 }
 
-fn builder(options: &RedisOptions) -> Result<Builder, Fault> {
+/// What the URL says, and whether it asks for TLS.
+pub(crate) fn config(options: &RedisOptions) -> Result<(Config, bool), Fault> {
     let misconfigured = |detail| Fault::new(Kind::Misconfigured, detail);
     let mut url = url::Url::parse(&options.url).map_err(|_| misconfigured("the URL cannot be read"))?;
     // TLS is set up here, not by the driver, which would take whatever provider the process happens to have.
@@ -210,10 +211,15 @@ fn builder(options: &RedisOptions) -> Result<Builder, Fault> {
     if tls {
         url.set_scheme(&plain).map_err(|()| misconfigured("the URL's scheme cannot be read"))?;
     }
-    let mut config = Config::from_url(url.as_str()).map_err(|error| {
+    let config = Config::from_url(url.as_str()).map_err(|error| {
         let detail = "the URL cannot be used: see RedisOptions::new for its forms";
         Fault { source: Some(Box::new(error)), ..misconfigured(detail) }
     })?;
+    Ok((config, tls))
+}
+
+fn builder(options: &RedisOptions) -> Result<Builder, Fault> {
+    let (mut config, tls) = config(options)?;
     // A server that is away when the process starts is no other than one that goes away later.
     config.fail_fast = false;
     config.version = RespVersion::RESP3;

@@ -87,7 +87,13 @@ impl RedisOptions {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), BackendError> {
+    /// Whether these can be used, as far as that can be known without the server: the URL has one of the forms above,
+    /// and the prefix fits.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](BackendErrorKind::Misconfigured); its text repeats nothing of the URL.
+    pub fn check(&self) -> Result<(), BackendError> {
+        crate::client::config(self).map_err(|fault| fault.without_source().during("connect"))?;
         let fits = (1..=PREFIX_MAX).contains(&self.prefix.len());
         if !fits || self.prefix.contains(['{', '}']) {
             let detail = format!("the key prefix must have 1 to {PREFIX_MAX} characters and no braces");
@@ -122,6 +128,34 @@ mod tests {
             format!("{:?}", RedisOptions::new("redis://me:secret@example.com/0?sentinelPassword=hush"));
         assert!(shown.contains("example.com"));
         assert!(!shown.contains("secret") && !shown.contains("hush") && !shown.contains("me:"), "{shown}");
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_without_the_server_and_not_repeated() {
+        for url in [
+            "redis://:hush@cache:99999",
+            "redis://:hush@cache:hush",
+            "redis://:hush@cache/hush",
+            "redis://:hush@cache/256",
+            "redis://:hush@",
+            "redis-cluster://:hush@cache?node=hush",
+            "redis-sentinel://:hush@cache:1",
+            "http://:hush@cache",
+            "cache:6379",
+        ] {
+            let error = RedisOptions::new(url).check().expect_err(url);
+            assert_eq!(error.kind(), BackendErrorKind::Misconfigured, "{url}");
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+        }
+        for url in [
+            "redis://cache",
+            "redis://me:hush@cache:6379/15",
+            "rediss://cache:6380",
+            "redis-cluster://a:1?node=b:2",
+            "rediss-sentinel://a:1?sentinelServiceName=m&node=b:2",
+        ] {
+            RedisOptions::new(url).check().expect(url);
+        }
     }
 
     #[test]

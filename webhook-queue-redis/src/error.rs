@@ -37,6 +37,11 @@ impl Fault {
         Self::new(Kind::Internal, "the answer is not what this version's scripts give")
     }
 
+    /// The same without the driver's words, which may repeat what it was given.
+    pub(crate) fn without_source(self) -> Self {
+        Self { source: None, ..self }
+    }
+
     /// The error that a caller of `operation` gets.
     pub(crate) fn during(self, operation: &'static str) -> BackendError {
         let error = BackendError::new(self.kind, BACKEND, operation, self.detail);

@@ -81,16 +81,18 @@ impl Database {
     /// # Errors
     /// When this database cannot have its jobs elsewhere, or the URL names no Redis.
     pub(crate) fn take_queue(&mut self, url: &str) -> Result<(), &'static str> {
-        const SCHEMES: [&str; 6] =
-            ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
         let Self::Postgres { redis, .. } = self else {
             return Err("SQLite and memory are their own queue; Redis needs --database-url postgres://…");
         };
-        let has_host = |(scheme, rest): (&str, &str)| SCHEMES.contains(&scheme) && !rest.is_empty();
-        if !url.split_once("://").is_some_and(has_host) {
-            return Err("expected redis://HOST:PORT, rediss://…, redis-cluster://… or redis-sentinel://…");
+        let options = RedisOptions::new(url);
+        if options.check().is_err() {
+            return Err(
+                "expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], with what is special in a password \
+                        written as %40 and a database from 0 to 255; or rediss://…, redis-cluster://… or \
+                        redis-sentinel://HOST?sentinelServiceName=NAME",
+            );
         }
-        *redis = Some(RedisOptions::new(url));
+        *redis = Some(options);
         Ok(())
     }
 
@@ -159,8 +161,8 @@ fn without_secrets(url: &str) -> String {
     let (authority, path) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let user = user.split(':').next().unwrap_or_default();
-    // A password with an unescaped slash would stand where the path is.
-    if path.contains('@') {
+    // A password with an unescaped slash would go on in the path, one with another mark behind it.
+    if path.contains('@') || rest[end..].contains('@') {
         return format!("{scheme}://…");
     }
     let at = if user.is_empty() { "" } else { "@" };
@@ -247,6 +249,8 @@ mod tests {
             assert_eq!(database.to_string(), shown);
             assert!(!format!("{database:?}").contains("hunter2"), "{database:?}");
         }
-        assert_eq!(without_secrets("postgres://app:1/hunter2@db/shop"), "postgres://…");
+        for password in ["1/hunter2", "1?hunter2", "1#hunter2"] {
+            assert_eq!(without_secrets(&format!("postgres://app:{password}@db/shop")), "postgres://…");
+        }
     }
 }

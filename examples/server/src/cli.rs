@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::config::settings::{DEMO, HEALTHCHECK, MIGRATION, RECEIVER, SERVE};
@@ -149,8 +149,10 @@ fn print(text: &str) {
 
 /// Reads the command line, and the process's surroundings for what it leaves out.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Command, Stop> {
-    let matches = definition().try_get_matches_from(words).map_err(|error| match error.kind() {
+    let words: Vec<OsString> = words.collect();
+    let matches = definition().try_get_matches_from(&words).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Shown(error.render().to_string()),
+        _ if is_stray(&error) => Stop::Failed(Failure::Usage(stray(&words, &error))),
         _ => Stop::Failed(Failure::Usage(one_line(&error.render().to_string()))),
     })?;
     let (name, matches) = matches.subcommand().unwrap_or((WORDS[0].name, &matches));
@@ -210,6 +212,36 @@ fn given(flags: &[&'static Spec], matches: &ArgMatches) -> Flags {
         Some((spec.name, texts))
     };
     flags.iter().filter_map(texts).collect()
+}
+
+/// Whether the mistake is a word that is no flag. It may be a secret, such as the second key behind one `--api-key`.
+fn is_stray(error: &clap::Error) -> bool {
+    let word = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
+        // Behind flags of the default command, any word is taken for another command first.
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            error.get(ContextKind::InvalidSubcommand)
+        }
+        _ => None,
+    };
+    let is_known = |name: &str| name.starts_with('-') || WORDS.iter().any(|word| word.name == name);
+    matches!(word, Some(ContextValue::String(word)) if !is_known(word))
+}
+
+/// Names a stray word by its place, and the command that it may have been meant for.
+fn stray(words: &[OsString], error: &clap::Error) -> String {
+    // The place is where clap begins to complain: the same word may stand earlier, as a value.
+    let is_end =
+        |end: &usize| definition().try_get_matches_from(&words[..*end]).is_err_and(|error| is_stray(&error));
+    let place = (2..=words.len()).find(is_end).unwrap_or(words.len()) - 1;
+    let mut line = format!("word {place} of the command line is no flag and no command");
+    if let Some(ContextValue::Strings(commands)) = error.get(ContextKind::SuggestedSubcommand) {
+        let commands: Vec<String> = commands.iter().map(|command| format!("'{command}'")).collect();
+        line.push_str("; a similar command exists: ");
+        line.push_str(&commands.join(", "));
+    }
+    line.push_str("; see --help");
+    line
 }
 
 /// Clap explains over several paragraphs: the first says what is wrong, a tip may say what was meant.

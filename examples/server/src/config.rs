@@ -157,6 +157,8 @@ impl ServeConfig {
             database.take_queue(&url).map_err(|error| sources.refuse(&table::REDIS_URL.spec, error))?;
         }
         let keys = keys::read(sources)?;
+        // There is one value so far.
+        sources.value(&table::DISABLE_AFTER)?;
         Ok(Self {
             listen: listen(sources, keys.is_some())?,
             role: role_on(sources, &database)?,

@@ -97,6 +97,7 @@ pub(crate) fn app(
         .layer(middleware::from_fn_with_state(gate, through_the_gate));
     Router::new()
         .route("/", get(page))
+        .method_not_allowed_fallback(other_method)
         .nest(API, api)
         .merge(probes)
         .merge(documentation(API))
@@ -120,6 +121,10 @@ fn stopping() -> Response {
     response.headers_mut().entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+async fn other_method() -> Problem {
+    Problem::new(ProblemCode::MethodNotAllowed, "this path has other methods; `Allow` names them")
 }
 
 async fn nothing_here() -> Problem {

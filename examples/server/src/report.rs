@@ -29,7 +29,11 @@ impl Failure {
 
     /// A database that cannot be used, with all that is known about why.
     pub(crate) fn cannot_open(database: &Database, error: &BackendError) -> Self {
-        let mut text = format!("cannot open {database}: {error}");
+        // Of the two that a database with its jobs elsewhere is made of, the one that failed.
+        let mut text = match error.backend() {
+            "redis" => format!("cannot use the Redis of --redis-url: {error}"),
+            _ => format!("cannot open {database}: {error}"),
+        };
         // The driver's own words tell a refused connection from a wrong password, and hold no password.
         if let Some(source) = error.source() {
             text.push_str(": ");

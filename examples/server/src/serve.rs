@@ -23,9 +23,16 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), Failure> {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let result = block_on(async {
-        // Caught from here on: a signal during the start is not lost.
+        // Caught from here on. A start may wait long, for a database that does not answer or one that is migrated.
         let mut signals = Signals::new().map_err(Failure::start)?;
-        let service = Service::start(config).await?;
+        let service = tokio::select! {
+            biased;
+            () = stop_requested(&mut signals) => {
+                tracing::info!("stopped before it had started");
+                return Ok(());
+            }
+            started = Service::start(config) => started?,
+        };
         announce(config, &service);
         stop_requested(&mut signals).await;
         let grace = config.shutdown_grace;

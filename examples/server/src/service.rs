@@ -80,6 +80,7 @@ impl Service {
     pub(crate) async fn stop(self, grace: Duration) {
         let end = Instant::now() + grace;
         self.gate.close();
+        self.webhooks.stop_claiming();
         if timeout(REQUESTS.min(grace / 2), self.gate.empty()).await.is_err() {
             tracing::warn!("requests to the API that did not end are cut off");
         }

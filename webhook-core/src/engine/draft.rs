@@ -83,8 +83,20 @@ pub struct VerificationDraft {
     pub scheme: VerifyScheme,
     /// The header that carries the signature, when not the scheme's own.
     pub header: Option<String>,
-    /// Its own secret. `***`, or none where one is stored, keeps what is stored.
-    pub secret: Option<Secret>,
+    /// The secret of its signatures.
+    pub secret: VerificationSecret,
+}
+
+/// The secret that the caller of ingest signs with, as written by a user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum VerificationSecret {
+    /// The one that is stored, or the subscription's own where none is.
+    #[default]
+    Kept,
+    /// The subscription's own, whatever is stored.
+    Subscriptions,
+    /// This one. `***` stands for the one that is stored, and is refused where none is.
+    Given(Secret),
 }
 
 impl SubscriptionDraft {
@@ -113,7 +125,10 @@ impl SubscriptionDraft {
             verify: stored.verify.as_ref().map(|verify| VerificationDraft {
                 scheme: verify.scheme,
                 header: verify.header.clone(),
-                secret: verify.secret.clone(),
+                secret: verify
+                    .secret
+                    .clone()
+                    .map_or(VerificationSecret::Subscriptions, VerificationSecret::Given),
             }),
             secret: None,
         }
@@ -168,7 +183,7 @@ pub(super) fn accept(
     });
     let headers = headers(draft, stored, &mut errors);
     bounds(draft, &mut errors);
-    let verify = draft.verify.as_ref().map(|verify| verification(verify, stored));
+    let verify = draft.verify.as_ref().map(|verify| verification(verify, stored, &mut errors));
     if let Some(Verification { scheme, secret: Some(secret), .. }) = &verify
         && let Err(error) = Secret::parse_for_verify(secret.expose(), *scheme)
     {
@@ -229,6 +244,8 @@ fn event_types(texts: &[String], errors: &mut Vec<FieldError>) -> Vec<EventTypeP
     patterns
 }
 
+const NOTHING_STORED: &str = "`***` keeps a stored value, and none is stored";
+
 fn headers(
     draft: &SubscriptionDraft,
     stored: Option<&Subscription>,
@@ -244,10 +261,7 @@ fn headers(
         });
         match kept {
             Some(kept) => kept.clone_into(value),
-            None => errors.push(FieldError::new(
-                format!("headers.{name}"),
-                "`***` keeps a stored value, and none is stored",
-            )),
+            None => errors.push(FieldError::new(format!("headers.{name}"), NOTHING_STORED)),
         }
     }
     if let Err(error) = check_headers(&headers, draft.signature) {
@@ -285,12 +299,23 @@ fn bounds(draft: &SubscriptionDraft, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn verification(draft: &VerificationDraft, stored: Option<&Subscription>) -> Verification {
+fn verification(
+    draft: &VerificationDraft,
+    stored: Option<&Subscription>,
+    errors: &mut Vec<FieldError>,
+) -> Verification {
     let kept = || stored.and_then(|stored| stored.verify.as_ref()?.secret.clone());
     let secret = match &draft.secret {
-        Some(secret) if secret.expose() == MASK => kept(),
-        Some(secret) => Some(secret.clone()),
-        None => kept(),
+        VerificationSecret::Given(secret) if secret.expose() == MASK => {
+            let kept = kept();
+            if kept.is_none() {
+                errors.push(FieldError::new("verify.secret", NOTHING_STORED));
+            }
+            kept
+        }
+        VerificationSecret::Given(secret) => Some(secret.clone()),
+        VerificationSecret::Kept => kept(),
+        VerificationSecret::Subscriptions => None,
     };
     Verification { scheme: draft.scheme, header: draft.header.clone(), secret }
 }
@@ -372,7 +397,7 @@ mod tests {
             verify: Some(VerificationDraft {
                 scheme: VerifyScheme::Github,
                 header: None,
-                secret: Some(Secret::from_stored("0123456789abcdef".into())),
+                secret: VerificationSecret::Given(Secret::from_stored("0123456789abcdef".into())),
             }),
             ..SubscriptionDraft::to("https://example.com/hook")
         };
@@ -383,7 +408,7 @@ mod tests {
         let mut masked = SubscriptionDraft::of(&stored);
         masked.headers.insert("Authorization".into(), MASK.into());
         if let Some(verify) = &mut masked.verify {
-            verify.secret = None;
+            verify.secret = VerificationSecret::Kept;
         }
         assert_eq!(accept(&masked, &Tenant::default(), Some(&stored), &rules()), Ok(stored));
     }
@@ -392,8 +417,13 @@ mod tests {
     fn a_mask_without_anything_stored_is_refused() {
         let draft = SubscriptionDraft {
             headers: BTreeMap::from([("authorization".into(), MASK.into())]),
+            verify: Some(VerificationDraft {
+                scheme: VerifyScheme::Hex,
+                header: None,
+                secret: VerificationSecret::Given(Secret::from_stored(MASK.into())),
+            }),
             ..SubscriptionDraft::to("https://example.com/hook")
         };
-        assert_eq!(fields(&draft), ["headers.authorization"]);
+        assert_eq!(fields(&draft), ["headers.authorization", "verify.secret"]);
     }
 }

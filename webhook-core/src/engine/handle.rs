@@ -480,6 +480,15 @@ impl Webhooks {
         self.inner.worker().map_or(0, |worker| worker.slots.in_flight())
     }
 
+    /// Claims nothing more from now on, as the beginning of a stop: what is in flight goes on, publishing goes on, and
+    /// other processes deliver what waits. For an application that has requests to answer before it may call
+    /// [`shutdown`](Self::shutdown), which is what ends it. Without workers in this process it does nothing.
+    pub fn stop_claiming(&self) {
+        if let Some(worker) = self.inner.worker() {
+            worker.drain();
+        }
+    }
+
     /// Stops: publishing is refused, nothing more is claimed, and what is in flight may finish within
     /// `grace`. What is cut off then is recorded as `interrupted` and retried at once elsewhere; nothing
     /// waits for a lease afterwards (promise 17).
@@ -493,6 +502,8 @@ impl Webhooks {
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.stopped.store(true, std::sync::atomic::Ordering::Release);
         let start = tokio::time::Instant::now();
+        // Ahead of the committer, which may wait for its store for as long as the grace.
+        self.stop_claiming();
         if let Some(committer) = self.inner.committer.get()
             && tokio::time::timeout(grace, committer.drain()).await.is_err()
         {

@@ -62,7 +62,7 @@ mod worker;
 pub use builder::{BuildError, Builder};
 pub use draft::{
     FieldError, IN_FLIGHT, MAX_DESCRIPTION, MAX_EVENT_TYPES, MAX_METADATA, MAX_METADATA_BYTES, RATE_PER,
-    RATE_REQUESTS, SubscriptionDraft, TIMEOUTS, VerificationDraft,
+    RATE_REQUESTS, SubscriptionDraft, TIMEOUTS, VerificationDraft, VerificationSecret,
 };
 pub use handle::{Readiness, Webhooks, WorkersRunning};
 pub use publish::{LISTED_DELIVERIES, PublishError, Published, is_json};

@@ -211,11 +211,22 @@ impl Worker {
         }
     }
 
+    /// Claims nothing more from now on; what is in flight goes on.
+    pub(super) fn drain(&self) {
+        self.phase.send_if_modified(|phase| {
+            let is_running = *phase == Phase::Running;
+            if is_running {
+                *phase = Phase::Draining;
+            }
+            is_running
+        });
+    }
+
     /// Stops every task: first what claims, then what is in flight, at last what records. Takes no longer than the
     /// grace and [`LAST_WORD`], whatever is away.
     pub(super) async fn stop(&self, inner: &Arc<Inner>, grace: Duration) {
         let start = Instant::now();
-        self.phase.send_replace(Phase::Draining);
+        self.drain();
         if tokio::time::timeout(grace, self.slots.empty()).await.is_err() {
             tracing::info!(
                 cut_off = self.slots.in_flight(),

@@ -18,10 +18,12 @@ pub struct RetryError {
     pub field: String,
     /// What is wrong with it and what is accepted.
     pub detail: String,
+    /// The part is a field that does not exist, which an HTTP API may answer with a code of its own.
+    pub is_unknown_field: bool,
 }
 
 impl RetryError {
     pub(super) fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), detail: detail.into() }
+        Self { field: field.into(), detail: detail.into(), is_unknown_field: false }
     }
 }

@@ -139,7 +139,8 @@ fn refuse_unknown(object: &Map<String, Value>, path: &str, known: &[&str]) -> Re
         None => Ok(()),
         Some(key) => {
             let known = known.join("`, `");
-            Err(RetryError::new(format!("{path}.{key}"), format!("unknown field; the fields are `{known}`")))
+            let detail = format!("unknown field; the fields are `{known}`");
+            Err(RetryError { is_unknown_field: true, ..RetryError::new(format!("{path}.{key}"), detail) })
         }
     }
 }

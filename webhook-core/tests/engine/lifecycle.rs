@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use webhook_core::SubscriptionDraft;
 use webhook_core::model::{
-    DeliveryStatus, DisabledReason, ErrorKind, Outcome, StatusReason, SubscriptionStatus, Tenant,
+    DeliveryStatus, DisabledReason, ErrorKind, NewEvent, Outcome, StatusReason, SubscriptionStatus, Tenant,
 };
 use webhook_core::retry::RetrySpec;
 use webhook_core::testing::{RecordingDeliverer, Scripted};
+use webhook_core::{SubscriptionDraft, Workers};
 
+use crate::faulty::{Call, Fault};
 use crate::support::{TARGET, World, seconds, tenant};
 
 /// Promise 6.
@@ -116,7 +117,7 @@ async fn what_is_cut_off_at_the_end_of_the_grace_is_interrupted_and_retried_at_o
 async fn a_lease_is_renewed_while_its_attempt_lasts() {
     let target = RecordingDeliverer::scripted(|_| Scripted::status(200).after(seconds(13)));
     let world = World::with(target, |builder| builder.lease(seconds(2)));
-    world.webhooks.spawn(webhook_core::Workers::default()).unwrap();
+    world.webhooks.spawn(Workers::default()).unwrap();
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
     let published = world.publish("a.b").await;
     let delivery = world.finished(published.deliveries[0].0).await;
@@ -128,7 +129,7 @@ async fn a_lease_is_renewed_while_its_attempt_lasts() {
 #[tokio::test(start_paused = true)]
 async fn finished_events_leave_after_the_retention() {
     let world = World::with(RecordingDeliverer::new(), |builder| builder.retention(Some(seconds(3600))));
-    world.webhooks.spawn(webhook_core::Workers::default()).unwrap();
+    world.webhooks.spawn(Workers::default()).unwrap();
     world.subscribe(SubscriptionDraft::to(TARGET)).await;
     let published = world.publish("a.b").await;
     world.finished(published.deliveries[0].0).await;
@@ -156,4 +157,47 @@ async fn a_purge_takes_what_had_finished_when_it_began_however_many_pages_it_is(
     assert!(world.webhooks.purge(&tenant(), Duration::ZERO).await.unwrap_err().is_retryable());
     store.set_away(false);
     assert_eq!(world.webhooks.purge(&tenant(), Duration::ZERO).await.unwrap(), 1, "{}", late.id);
+}
+
+/// Promise 17: a stop begins with claiming nothing more, whatever else it has to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_waits_for_a_publish_claims_nothing_meanwhile() {
+    let target = RecordingDeliverer::scripted(|_| Scripted::status(500));
+    let (world, store, _) = World::on_faulty_backends(target);
+    world.webhooks.spawn(Workers::default()).unwrap();
+    let draft = SubscriptionDraft { event_types: vec!["a.b".to_owned()], ..SubscriptionDraft::to(TARGET) };
+    world.subscribe(draft).await;
+    world.publish("a.b").await;
+    world.target.wait_for(1).await;
+    // The retry is due after ten seconds.
+    store.fail(Call::Insert, Fault::Slow(seconds(30)));
+    let publisher = world.webhooks.clone();
+    let publish = tokio::spawn(async move { publisher.publish(NewEvent::json("nobody.asked", "1")).await });
+    tokio::time::sleep(seconds(1)).await;
+    let start = tokio::time::Instant::now();
+    world.webhooks.shutdown(seconds(60)).await;
+    assert!(start.elapsed() > seconds(25), "it waited for the publish: {:?}", start.elapsed());
+    assert_eq!(world.target.requests().len(), 1);
+    // Its caller heard nothing for five seconds, and may repeat it.
+    assert!(publish.await.unwrap().is_err());
+}
+
+/// Promise 17: between the end of claiming and the shutdown publishing goes on, and others deliver.
+#[tokio::test(start_paused = true)]
+async fn without_claiming_events_are_taken_and_others_deliver_them() {
+    let world = World::running(RecordingDeliverer::new());
+    world.target.answer(TARGET, Scripted::status(200).after(seconds(5)));
+    world.subscribe(SubscriptionDraft::to(TARGET)).await;
+    let in_flight = world.publish("a.b").await.deliveries[0].0;
+    world.target.wait_for(1).await;
+    world.webhooks.stop_claiming();
+    let waits = world.publish("a.b").await.deliveries[0].0;
+    assert_eq!(world.finished(in_flight).await.state.status, DeliveryStatus::Succeeded);
+    tokio::time::sleep(seconds(120)).await;
+    assert_eq!(world.target.requests().len(), 1);
+    let elsewhere = world.another();
+    elsewhere.spawn(Workers::default()).unwrap();
+    assert_eq!(world.finished(waits).await.state.status, DeliveryStatus::Succeeded);
+    elsewhere.shutdown(seconds(1)).await;
+    world.webhooks.shutdown(seconds(1)).await;
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 use webhook_core::model::RateLimit;
-use webhook_core::retry::RetrySpec;
+use webhook_core::retry::{RetryError, RetrySpec};
 use webhook_core::secret::Secret;
 use webhook_core::signature::VerifyScheme;
-use webhook_core::{FieldError, SubscriptionDraft, VerificationDraft};
+use webhook_core::{FieldError, SubscriptionDraft, VerificationDraft, VerificationSecret};
 
 use crate::fields::Fields;
 use crate::problem::Problem;
@@ -39,7 +39,11 @@ pub(crate) fn read_draft(body: Map<String, Value>) -> Result<SubscriptionDraft, 
 
 fn retry(fields: &mut Fields) -> Option<RetrySpec> {
     let json = fields.take("retry")?;
-    RetrySpec::from_json(&json).map_err(|error| fields.push(FieldError::new(error.field, error.detail))).ok()
+    let refused = |error: RetryError| FieldError {
+        target_not_allowed: error.is_unknown_field,
+        ..FieldError::new(error.field, error.detail)
+    };
+    RetrySpec::from_json(&json).map_err(|error| fields.push(refused(error))).ok()
 }
 
 fn rate_limit(fields: &mut Fields) -> Option<RateLimit> {
@@ -58,6 +62,7 @@ fn verify(fields: &mut Fields) -> Option<VerificationDraft> {
     let scheme: Option<VerifyScheme> = verify.parsed("scheme");
     let header = verify.text("header");
     let secret = verify.text("secret").map(Secret::from_stored);
+    let secret = secret.map_or(VerificationSecret::Kept, VerificationSecret::Given);
     fields.finish_below(verify);
     Some(VerificationDraft { scheme: scheme?, header, secret })
 }

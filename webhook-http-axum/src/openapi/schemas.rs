@@ -122,9 +122,10 @@ fn values() -> Value {
             "oneOf": [
                 {
                     "type": "object", "required": ["schedule"], "additionalProperties": false,
-                    "properties": {"schedule": {
-                        "type": "array", "maxItems": 100, "items": reference("Duration"),
-                    }},
+                    "properties": {
+                        "schedule": {"type": "array", "maxItems": 100, "items": reference("Duration")},
+                        "jitter": {"type": "number", "minimum": 0, "maximum": 1},
+                    },
                 },
                 {
                     "type": "object", "required": ["exponential"], "additionalProperties": false,

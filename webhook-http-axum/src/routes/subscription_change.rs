@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use webhook_core::id::SubscriptionId;
 use webhook_core::model::Subscription;
 use webhook_core::secret::Secret;
-use webhook_core::{FieldError, SubscriptionDraft, SubscriptionError};
+use webhook_core::{FieldError, SubscriptionDraft, SubscriptionError, VerificationSecret};
 
 use super::subscriptions::{BODY, show};
 use crate::access::Caller;
@@ -61,10 +61,31 @@ pub(super) async fn patch(
                 whole.remove(name);
             }
             let patch = in_stored_spelling(patch, &whole);
+            replace_retry_of_another_kind(&mut whole, &patch);
+            // Not among what is read, so there is nothing that a merge could remove.
+            let clears_secret =
+                patch.get("verify").and_then(|verify| verify.get("secret")) == Some(&Value::Null);
             merge(&mut whole, patch);
-            read_draft(whole)
+            let mut draft = read_draft(whole)?;
+            if let Some(verify) = draft.verify.as_mut().filter(|_| clears_secret) {
+                verify.secret = VerificationSecret::Subscriptions;
+            }
+            Ok(draft)
         })
         .await
+}
+
+/// A retry policy is of one of two kinds, so a patch that names one means it in place of the other, which a merge would
+/// leave beside it.
+fn replace_retry_of_another_kind(stored: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    let names = |map: &Map<String, Value>, kind: &str| {
+        map.get("retry").and_then(|retry| retry.get(kind)).is_some_and(|value| !value.is_null())
+    };
+    for (kind, other) in [("schedule", "exponential"), ("exponential", "schedule")] {
+        if names(patch, kind) && !names(patch, other) && names(stored, other) {
+            stored.remove("retry");
+        }
+    }
 }
 
 /// Header names are the same in any case, keys of JSON are not: names that are stored are spelled as they

@@ -17,8 +17,11 @@ async fn the_document_is_served() {
         assert_eq!(answer.value(), openapi("/api/v1"));
     }
     let app: Router = Router::new().merge(documentation("/api/v1"));
-    let answer = send(app, request(Method::POST, "/openapi.json", &[], "")).await;
-    assert_eq!(answer.problem(), (405, "method_not_allowed".into()));
+    for path in ["/openapi.json", "/openapi.json/"] {
+        let answer = send(app.clone(), request(Method::POST, path, &[], "")).await;
+        assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{path}");
+        assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
+    }
 }
 
 #[cfg(feature = "docs")]
@@ -49,7 +52,13 @@ async fn the_page_is_whole_without_internet() {
         }
         assert!(seen >= 5, "{html}");
     }
-    for path in ["/docs/nothing", "/docs/index.html", "/docs/..%2Fopenapi.json"] {
+    for path in ["/docs/nothing", "/docs/index.html", "/docs/..%2Fopenapi.json", "/docs/%FF"] {
         assert_eq!(get(path).await.problem(), (404, "not_found".into()), "{path}");
+    }
+    for path in ["/docs", "/docs/", "/docs/start.js"] {
+        let app: Router = Router::new().merge(documentation("/api/v1"));
+        let answer = send(app, request(Method::POST, path, &[], "")).await;
+        assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{path}");
+        assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use webhook_http_axum::{Caller, Draining, probes};
+use webhook_http_axum::{Caller, Draining, metrics, probes};
 
 use super::harness::{Api, TARGET, request, send};
 
@@ -141,6 +141,19 @@ async fn probes_answer_beside_the_api() {
         (503, json!({"status": "draining", "checks": checks}))
     );
     assert_eq!(get("/health/").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_beside_the_api_refuses_other_methods_in_its_form() {
+    let api = Api::new();
+    let app: Router = Router::new()
+        .merge(probes(api.webhooks.clone(), Draining::new()))
+        .merge(metrics(api.webhooks.clone()));
+    for path in ["/health", "/health/", "/ready", "/ready/", "/metrics", "/metrics/"] {
+        let answer = send(app.clone(), request(Method::POST, path, &[], "")).await;
+        assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{path}");
+        assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
+    }
 }
 
 /// Sends bytes over a real socket and reads the answer until it is closed.

@@ -1,7 +1,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::harness::{Api, request};
+use super::harness::{Api, TARGET, request};
 
 /// What a patch makes of one field, or the field that it is refused for.
 enum Expected {
@@ -43,6 +43,17 @@ async fn a_merge_patch_changes_what_it_names_and_null_clears() {
         (json!({"metadata": null}), Is("metadata", json!({}))),
         (json!({"retry": {"schedule": []}}), Is("retry", json!({"schedule": []}))),
         (json!({"retry": null}), Is("retry", json!(null))),
+        (json!({"retry": {"jitter": 0.5}}), Is("retry", json!({"schedule": ["1s"], "jitter": 0.5}))),
+        (
+            json!({"retry": {"exponential": {"base": "1s", "attempts": 3}}}),
+            Is(
+                "retry",
+                json!({"exponential": {"base": "1s", "factor": 2, "max": "7d", "attempts": 3, "jitter": 0}}),
+            ),
+        ),
+        (json!({"retry": {"exponential": {"base": "1s"}}}), Refused("retry.exponential.attempts")),
+        (json!({"retry": {"exponential": {"base": "1s", "attempts": 3}, "schedule": []}}), Refused("retry")),
+        (json!({"retry": {"foo": 1}}), Refused("retry.foo")),
         (json!({"retry": {"schedule": ["soon"]}}), Refused("retry.schedule[0]")),
         (json!({"timeout": "1s"}), Is("timeout", json!("1s"))),
         (json!({"timeout": null}), Is("timeout", json!(null))),
@@ -139,4 +150,50 @@ async fn a_verify_secret_that_is_left_out_or_masked_is_kept() {
         let verify = api.stored(&created).await.verify.clone().unwrap();
         assert_eq!(verify.secret.unwrap().expose(), "kept");
     }
+}
+
+#[tokio::test]
+async fn a_patch_changes_the_kind_of_retry_policy_both_ways() {
+    let api = Api::new();
+    let created = api.subscribe(json!({"retry": {"schedule": ["1s"], "jitter": 0.1}})).await;
+    let path = format!("/subscriptions/{}", created["id"].as_str().unwrap());
+    let exponential =
+        json!({"exponential": {"base": "1s", "factor": 3, "max": "1h", "attempts": 3, "jitter": 0}});
+    for (patch, expected) in [
+        (exponential.clone(), exponential.clone()),
+        (json!({"schedule": ["2s"]}), json!({"schedule": ["2s"]})),
+        (json!({"schedule": null, "exponential": exponential["exponential"]}), exponential.clone()),
+        (json!({"schedule": ["3s"], "jitter": 0.2}), json!({"schedule": ["3s"], "jitter": 0.2})),
+    ] {
+        let answer = api.patch(&path, json!({"retry": patch})).await;
+        assert_eq!(answer.status, 200, "{patch}: {}", answer.text());
+        assert_eq!(answer.value()["retry"], expected, "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn null_in_a_patch_clears_a_verify_secret() {
+    let api = Api::new();
+    let created = api.subscribe(json!({"verify": {"scheme": "hex", "secret": "kept"}})).await;
+    let path = format!("/subscriptions/{}", created["id"].as_str().unwrap());
+    assert_eq!(api.patch(&path, json!({"verify": {"secret": null}})).await.status, 200);
+    let verify = api.stored(&created).await.verify.clone().unwrap();
+    assert_eq!(verify.secret, None, "the subscription's own is used");
+
+    let answer = api.patch(&path, json!({"verify": {"secret": "***"}})).await;
+    assert_eq!(
+        (answer.problem(), answer.fields()),
+        ((422, "validation_failed".into()), vec!["verify.secret".into()])
+    );
+}
+
+#[tokio::test]
+async fn a_masked_verify_secret_without_one_stored_is_refused_at_creation() {
+    let api = Api::new();
+    let body = json!({"target_url": TARGET, "verify": {"scheme": "hex", "secret": "***"}});
+    let answer = api.post("/subscriptions", body).await;
+    assert_eq!(
+        (answer.problem(), answer.fields()),
+        ((422, "validation_failed".into()), vec!["verify.secret".into()])
+    );
 }

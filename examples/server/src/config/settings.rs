@@ -19,7 +19,7 @@ use webhook_core::signature::SignatureScheme;
 use super::spec::{Secrecy, Setting, Shape, Spec};
 use super::values::{
     CONCURRENCY, GRACES, LEASES, address_ranges, count, duration, listen_address, log_filter, log_format,
-    max_age, payload_size, queue_kind, retention, role, switch, text, within,
+    max_age, never_disabled, payload_size, queue_kind, retention, role, switch, text, within,
 };
 use super::{LogFormat, QueueKind, Role};
 use crate::backend::Database;
@@ -42,7 +42,7 @@ pub(crate) static SERVE: &[&Spec] = &[
     &RETENTION.spec,
     &MAX_PAYLOAD.spec,
     &MAX_AGE.spec,
-    &DISABLE_AFTER,
+    &DISABLE_AFTER.spec,
     &MIGRATE.spec,
     &ENCRYPTION_KEY,
     &LOG_FORMAT.spec,
@@ -236,13 +236,17 @@ pub(crate) static MAX_AGE: Setting<Option<Duration>> = Setting {
     read: max_age,
 };
 
-pub(crate) static DISABLE_AFTER: Spec = Spec::service(
-    "disable-after",
-    "WEBHOOK_DISABLE_AFTER",
-    "DURATION",
-    "A subscription with nothing but failures for this long is disabled",
-)
-.unbuilt("this version of the server disables no subscription by itself for failing; unset it");
+pub(crate) static DISABLE_AFTER: Setting<()> = Setting {
+    spec: Spec::service(
+        "disable-after",
+        "WEBHOOK_DISABLE_AFTER",
+        "DURATION",
+        "A subscription with nothing but failures for this long is disabled; 0 never, which is all that this version \
+         takes",
+    )
+    .default("0"),
+    read: never_disabled,
+};
 
 pub(crate) static MIGRATE: Setting<bool> = Setting {
     spec: Spec::service(

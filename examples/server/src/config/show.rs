@@ -13,6 +13,10 @@ use super::spec::{Secrecy, Shape, Spec};
 
 const MASK: &str = "***";
 
+/// Parameters of database and queue URLs that hold a secret. Their names tell none; one that is on neither list is shown
+/// without its name, which may be a part of a password that was not escaped.
+const SECRETS: &[&str] = &["password", "sentinelPassword", "sslpassword"];
+
 /// Parameters of database and queue URLs that hold no secret.
 const PARAMETERS: &[&str] = &[
     "application_name",
@@ -110,11 +114,11 @@ fn masked_url(url: &str) -> String {
     if scheme == "sqlite" {
         return url.to_owned();
     }
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
-    let place = place.split('#').next().unwrap_or_default();
+    let (place, behind) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
     let (authority, path) = place.split_once('/').map_or((place, None), |(host, path)| (host, Some(path)));
-    // A password with an unescaped slash would stand where the path is, and then nothing is sure.
-    if path.is_some_and(|path| path.contains('@')) {
+    // A password with an unescaped slash, question mark or number sign goes on in the path or behind it, up to the login's
+    // own `@`, and then nothing is sure.
+    if behind.contains('@') || path.is_some_and(|path| path.contains('@')) {
         return format!("{scheme}://{MASK}");
     }
     let mut shown = format!("{scheme}://");
@@ -132,13 +136,17 @@ fn masked_url(url: &str) -> String {
         shown.push('/');
         shown.push_str(path);
     }
-    let parameters = query.map(|query| query.split('#').next().unwrap_or_default().split('&'));
+    let query = behind.split('#').next().unwrap_or_default().strip_prefix('?');
+    let parameters = query.map(|query| query.split('&'));
     for (mark, parameter) in
         std::iter::once('?').chain(std::iter::repeat('&')).zip(parameters.into_iter().flatten())
     {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = if PARAMETERS.contains(&name) { value } else { MASK };
-        let _ = write!(shown, "{mark}{name}={value}");
+        let _ = match name {
+            _ if PARAMETERS.contains(&name) => write!(shown, "{mark}{name}={value}"),
+            _ if SECRETS.contains(&name) => write!(shown, "{mark}{name}={MASK}"),
+            _ => write!(shown, "{mark}{MASK}"),
+        };
     }
     shown
 }
@@ -160,6 +168,10 @@ mod tests {
             ("postgres://app:p@hunter2@db/shop", "postgres://app:***@db/shop"),
             ("postgres://app:1/hunter2@db/shop", "postgres://***"),
             ("redis://:hunter2@cache:6379/1", "redis://:***@cache:6379/1"),
+            ("redis://:hunter2?x@cache:6379", "redis://***"),
+            ("redis://:hunter2#x@cache:6379", "redis://***"),
+            ("redis://:hunter2?x#y@cache:6379", "redis://***"),
+            ("redis://cache?hunter2&x=hunter2&node=b:1", "redis://cache?***&***&node=b:1"),
             (
                 "redis-sentinel://:hunter2@a:1?sentinelServiceName=m&sentinelPassword=hunter2",
                 "redis-sentinel://:***@a:1?sentinelServiceName=m&sentinelPassword=***",

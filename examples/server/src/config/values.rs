@@ -109,6 +109,17 @@ pub(super) fn max_age(text: &str) -> Result<Option<Duration>, String> {
     duration_or_never(text).map_err(|error| format!("{error}, or 0 for never"))
 }
 
+/// Whoever gives a time believes in what it does, so one is refused until something is done.
+pub(super) fn never_disabled(text: &str) -> Result<(), String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Ok(()),
+        _ => Err(
+            "expected 0 for never: this version of the server disables no subscription by itself for failing"
+                .to_owned(),
+        ),
+    }
+}
+
 fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     if parse_duration(text) == Ok(Duration::ZERO) {
         return Ok(None);
@@ -167,6 +178,8 @@ mod tests {
     #[test]
     fn zero_keeps_everything_and_never_expires_anything() {
         assert_eq!((retention("0"), max_age("0s")), (Ok(None), Ok(None)));
+        assert_eq!((never_disabled("0"), never_disabled("0s")), (Ok(()), Ok(())));
+        assert!(never_disabled("5d").is_err() && never_disabled("never").is_err());
         assert_eq!(retention("72h"), Ok(Some(Duration::from_secs(72 * 3600))));
         assert!(retention("1ms").unwrap_err().ends_with("or 0 to keep everything"));
     }

@@ -18,6 +18,8 @@ use crate::report::Failure;
 const LAST: Duration = Duration::from_secs(5);
 /// Longest wait for one answer of a collector, as OpenTelemetry has it.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Variables that say otherwise, in milliseconds; the first holds.
+const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 
 /// Sends spans to a collector, in batches, by a thread of its own. A queue that is full drops spans.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ impl Exporter {
         let tls = webhook_dial::tls_config(&[]).map_err(Failure::start)?;
         let client = reqwest::blocking::Client::builder()
             .tls_backend_preconfigured(tls)
-            .timeout(ANSWER)
+            // Set here, since the exporter leaves it to a client that it was given.
+            .timeout(answer_time(|name| std::env::var(name).ok()))
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Failure::Start(format!("no client for OpenTelemetry: {error}")))?;
@@ -69,6 +72,14 @@ impl Exporter {
     }
 }
 
+/// Longest wait for one answer. What is no number is left to the next variable, as OpenTelemetry has it; so is 0, by which
+/// nothing could be sent.
+fn answer_time(variable: impl Fn(&str) -> Option<String>) -> Duration {
+    let given =
+        TIMEOUTS.iter().find_map(|name| variable(name)?.trim().parse().ok().filter(|millis| *millis > 0));
+    given.map_or(ANSWER, Duration::from_millis)
+}
+
 /// Who we are, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
 fn resource() -> Resource {
     let found = Resource::builder().build();
@@ -77,4 +88,23 @@ fn resource() -> Resource {
     let ours =
         Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if is_named { ours.build() } else { ours.with_service_name("webhook-server").build() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_of_traces_wins_over_that_of_all_signals() {
+        for (traces, all, expected) in [
+            (None, None, ANSWER),
+            (None, Some("300"), Duration::from_millis(300)),
+            (Some("200"), Some("300"), Duration::from_millis(200)),
+            (Some("soon"), Some("300"), Duration::from_millis(300)),
+            (Some("0"), Some(""), ANSWER),
+        ] {
+            let variable = |name: &str| if name == TIMEOUTS[0] { traces } else { all }.map(str::to_owned);
+            assert_eq!(answer_time(variable), expected, "{traces:?} {all:?}");
+        }
+    }
 }

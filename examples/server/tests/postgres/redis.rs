@@ -109,4 +109,6 @@ async fn a_redis_that_may_evict_keys_is_refused_at_start() {
     let Some(queue) = test_servers::or_skip("evicting", started) else { return };
     let mut refused = node(&url, "all", &[&format!("--redis-url={}", queue.url())]);
     says(&mut refused, "noeviction");
+    says(&mut refused, "cannot use the Redis of --redis-url");
+    assert!(!refused.stderr().concat().contains("postgres://"), "{:#?}", refused.stderr());
 }

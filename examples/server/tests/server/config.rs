@@ -142,7 +142,7 @@ fn a_wrong_value_is_one_line_wherever_it_was_written() {
         ("--retention", "WEBHOOK_RETENTION", "retention", "soon", "0 to keep everything"),
         ("--max-payload", "WEBHOOK_MAX_PAYLOAD", "max_payload", "0", "from 1 byte to"),
         ("--max-age", "WEBHOOK_MAX_AGE", "max_age", "soon", "0 for never"),
-        ("--disable-after", "WEBHOOK_DISABLE_AFTER", "disable_after", "5d", "unset it"),
+        ("--disable-after", "WEBHOOK_DISABLE_AFTER", "disable_after", "5d", "expected 0 for never"),
         ("--migrate", "WEBHOOK_MIGRATE", "migrate", "no", "true or false"),
         ("--log-format", "WEBHOOK_LOG_FORMAT", "log_format", "xml", "pretty or json"),
         ("--log", "WEBHOOK_LOG", "log", "loud", "error, warn, info"),

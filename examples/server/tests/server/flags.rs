@@ -83,7 +83,7 @@ fn a_bad_value_of_the_environment_names_flag_and_variable() {
 
 #[test]
 fn an_unknown_word_is_one_line_too() {
-    let table: [(&[&str], &str); 10] = [
+    let table: [(&[&str], &str); 11] = [
         (&["--time-out", "3s"], "--time-out"),
         (&["--encryption-key", "0123456789abcdef"], "--encryption-key"),
         (&["serve", "--role", "api"], "--role"),
@@ -91,7 +91,8 @@ fn an_unknown_word_is_one_line_too() {
         (&["migrate", "--queue", "rabbit"], "--queue"),
         (&["--timeout"], "--timeout"),
         (&["--timeout", "1s", "--timeout", "2s"], "--timeout"),
-        (&["sevre"], "sevre"),
+        (&["sevre"], "'serve'"),
+        (&["--timeout=1s", "migrate"], "'migrate'"),
         (&["listen", "--port", "70000"], "--port"),
         (&["demo", "--seconds", "soon"], "--seconds"),
     ];
@@ -108,6 +109,44 @@ fn a_file_has_no_other_queue_than_its_own() {
         let (code, lines) = refused(&mut binary(&words));
         assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
         assert!(lines[0].contains(&words[1][..7]) && lines[0].contains("postgres://"), "{lines:#?}");
+    }
+}
+
+/// In the configuration, not when it is opened: the database is never asked.
+#[test]
+fn a_redis_url_that_cannot_be_used_is_refused_and_not_repeated() {
+    for url in [
+        "redis://:hunter2@h:99999",
+        "redis://:hunter2@h/hunter2",
+        "redis://:hunter2@h/256",
+        "redis://:hunter2?x@cache:6379",
+        "redis-sentinel://:hunter2@h:1",
+        "http://:hunter2@h",
+        "hunter2",
+    ] {
+        for command in ["serve", "check-config"] {
+            let words = [command, "--database-url=postgres://db.invalid/x", "--redis-url", url];
+            let (code, lines) = refused(&mut binary(&words));
+            assert_eq!((code, lines.len()), (2, 1), "{lines:#?}");
+            assert!(lines[0].contains("--redis-url") && lines[0].contains("expected redis://"), "{lines:#?}");
+            let is_told = url != "hunter2" && lines[0].contains("hunter2");
+            assert!(!is_told, "{lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_stray_word_is_named_by_its_place_alone() {
+    for (words, place) in [
+        (&["--api-key", "hunter2hunter2hunter2", "hunter2hunter2hunter3"][..], "word 3"),
+        (&["serve", "--api-key", "hunter2hunter2hunter2", "hunter2hunter2hunter2"], "word 4"),
+        (&["--https-only=true", "hunter2"], "word 2"),
+        (&["check-config", "--", "hunter2"], "word 3"),
+        (&["hunter2", "--timeout=1s"], "word 1"),
+    ] {
+        let (code, lines) = refused(&mut binary(words));
+        assert_eq!((code, lines.len()), (2, 1), "{words:?}: {lines:#?}");
+        assert!(lines[0].contains(place) && !lines[0].contains("hunter2"), "{words:?}: {lines:#?}");
     }
 }
 

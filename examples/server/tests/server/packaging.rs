@@ -58,6 +58,27 @@ fn the_image_refuses_to_start_without_keys_and_is_accepted_with_them() {
     }
 }
 
+/// A copy of the example that nobody edited starts nothing: passwords that Compose asks for are empty, and the server
+/// refuses the key that everybody can read.
+#[test]
+fn the_example_of_variables_is_refused_as_it_stands() {
+    let example = text("packaging/compose.env.example");
+    let value = |name: &str| {
+        let line = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{name}: {example}")).to_owned()
+    };
+    let compose = text("compose.yaml");
+    for name in ["POSTGRES_PASSWORD", "REDIS_PASSWORD"] {
+        assert_eq!(value(name), "");
+        assert!(compose.contains(&format!("${{{name}:?")), "it is asked for when it is empty");
+    }
+    let mut process = Process::spawn(
+        binary(&["check-config", "--database-url=memory:"])
+            .env("WEBHOOK_API_KEYS", value("WEBHOOK_API_KEYS")),
+    );
+    assert_eq!(process.ended().code(), Some(2), "{:#?}", process.stderr());
+}
+
 #[test]
 fn the_version_names_the_revision_that_was_built() {
     let mut process = Process::start(&["--version"]);

@@ -187,6 +187,15 @@ async fn probes_and_docs_are_at_the_root_and_the_rest_is_a_problem() {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!("not_found")), "{path}");
         assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
     }
+    let undecodable = api.get("/docs/%FF").await.unwrap();
+    assert_eq!((undecodable.status.as_u16(), &undecodable.json()["code"]), (404, &json!("not_found")));
+    for path in ["/", "/health", "/ready", "/metrics", "/docs", "/docs/start.js", "/openapi.json"] {
+        let answer = api.send(Method::POST, path, &[], "").await.unwrap();
+        let code = answer.json()["code"].clone();
+        assert_eq!((answer.status.as_u16(), code), (405, json!("method_not_allowed")), "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+        assert_eq!(answer.headers["allow"], "GET,HEAD", "{path}");
+    }
     let other =
         api.send(Method::GET, "/api/v1/subscriptions", &[("host", "evil.example")], "").await.unwrap();
     assert_eq!(other.status, 403, "a name that was rebound to loopback");
@@ -249,4 +258,35 @@ fn idle_connections_and_half_sent_requests_do_not_hold_up_a_stop() {
     assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
     assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
     drop((idle, untouched, half, half_a_body));
+}
+
+/// Promise 17: a client that stopped in the middle of its request keeps the API's gate for five seconds, and nothing is
+/// claimed in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_claims_nothing_while_it_waits_for_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let waits = ["100ms"; 100].join(",");
+    let mut server = serve(&directory, &["--shutdown-grace=20s", "--retry", &format!("schedule:{waits}")]);
+    let url = server.url();
+    let api = Api::new(url.clone());
+    let failing = Receiver::answering(&[500; 100]).await;
+    api.subscribe(&failing.url, &[]).await;
+    let mut half_a_body = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    let head = b"POST /api/v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                 content-length: 100\r\nexpect: 100-continue\r\n\r\n";
+    half_a_body.write_all(head).unwrap();
+    let mut answer = [0; 12];
+    half_a_body.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100", "the server waits for the body");
+    api.publish("a", &json!(1)).await.expect("acknowledged");
+    eventually("it is retried", async || (failing.count() >= 2).then_some(())).await;
+
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    eventually("it drains", async || (api.get("/ready").await?.status == 503).then_some(())).await;
+    let before = failing.count();
+    assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+    assert!(start.elapsed() > Duration::from_secs(4), "it waited for the request: {:?}", start.elapsed());
+    // One may have been on its way.
+    assert!(failing.count() <= before + 1, "{} requests after {before}", failing.count());
 }

@@ -112,3 +112,20 @@ fn a_second_ctrl_c_ends_it_at_once() {
     server.signal(Signal::INT);
     assert_eq!(server.ended().code(), Some(130));
 }
+
+/// A database that takes connections and never answers would otherwise hold up the stop as long as the start.
+#[test]
+fn a_signal_during_the_start_ends_it_in_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://hooks@{}/hooks", silent.local_addr().unwrap());
+        let mut server = Process::start(&["--listen", "127.0.0.1:0", "--database-url", &url]);
+        // It has got as far as the database.
+        let (_connection, _) = silent.accept().unwrap();
+        let start = std::time::Instant::now();
+        server.signal(signal);
+        assert_eq!(server.ended().code(), Some(0), "{:#?}", server.stderr());
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(server.stdout(), Vec::<String>::new(), "it never listened");
+    }
+}

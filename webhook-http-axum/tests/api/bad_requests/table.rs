@@ -102,6 +102,13 @@ fn subscriptions() -> Vec<Bad> {
         with(json!({"metadata": {"a": 1}}), INVALID, Some("metadata.a")),
         with(json!({"metadata": many}), INVALID, Some("metadata")),
         with(json!({"retry": []}), INVALID, Some("retry")),
+        with(json!({"retry": {"foo": 1}}), REFUSED, Some("retry.foo")),
+        with(json!({"retry": {"schedule": ["1s"], "foo": 1}}), REFUSED, Some("retry.foo")),
+        with(
+            json!({"retry": {"exponential": {"base": "1s", "attempts": 3, "foo": 1}}}),
+            REFUSED,
+            Some("retry.exponential.foo"),
+        ),
         with(json!({"retry": {"schedule": ["10"]}}), INVALID, Some("retry.schedule[0]")),
         with(json!({"retry": {"exponential": {"base": "1s"}}}), INVALID, Some("retry.exponential.attempts")),
         with(json!({"timeout": 15}), INVALID, Some("timeout")),
