@@ -224,6 +224,7 @@ macro_rules! store_tests {
                 a_roll_up_that_is_inserted_again_adds_nothing
                 a_window_leaves_out_what_is_older
                 merging_roll_ups_changes_no_sum
+                roll_ups_are_merged_scope_by_scope
                 roll_ups_are_forgotten_after_a_month
                 the_worst_subscriptions_come_first
                 what_is_unfinished_is_counted

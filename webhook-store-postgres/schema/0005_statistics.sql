@@ -10,6 +10,7 @@ CREATE TABLE rollups (
     subscription uuid, -- NULL in those of a tenant, and of everybody
     span smallint NOT NULL, -- 0: part of a minute, 1: minute, 2: hour
     start timestamptz NOT NULL, -- of the minute or the hour
+    merged_start timestamptz NOT NULL, -- of the minute or the hour that it is merged into
     events bigint NOT NULL,
     succeeded bigint NOT NULL,
     exhausted bigint NOT NULL,
@@ -21,9 +22,12 @@ CREATE TABLE rollups (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 -- totals of a tenant, and of everybody
 CREATE INDEX rollups_tenant ON rollups (tenant, start) WHERE subscription IS NULL;
--- the worst of a tenant
-CREATE INDEX rollups_worst ON rollups (tenant, start) WHERE subscription IS NOT NULL;
--- totals of a subscription
+-- which are the worst, of a tenant and of all: of the failing ones, by these indexes alone
+CREATE INDEX rollups_failed ON rollups (tenant, start) INCLUDE (span, subscription, attempts_failed)
+    WHERE subscription IS NOT NULL AND attempts_failed > 0;
+CREATE INDEX rollups_failed_of_all ON rollups (start) INCLUDE (span, subscription, attempts_failed)
+    WHERE subscription IS NOT NULL AND attempts_failed > 0;
+-- totals of a subscription, and what the worst ones succeeded in
 CREATE INDEX rollups_subscription ON rollups (subscription, start) WHERE subscription IS NOT NULL;
--- compact; the worst of all
-CREATE INDEX rollups_start ON rollups (span, start);
+-- compact: the oldest, scope by scope
+CREATE INDEX rollups_merge ON rollups (span, merged_start, tenant, subscription);

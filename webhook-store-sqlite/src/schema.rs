@@ -18,9 +18,10 @@ use webhook_core::error::{BackendError, BackendErrorKind};
 use crate::error::{BACKEND, Fault};
 
 /// One script a version, the first being version 1. A released one never changes.
-const MIGRATIONS: [&str; 4] = [V1, V2, STATISTICS, TRACES];
+const MIGRATIONS: [&str; 4] = [STORE, REPLAY_ENDS, STATISTICS, TRACEPARENT];
 
-const V1: &str = "
+/// Events, deliveries, attempts, jobs and what is kept beside them.
+const STORE: &str = "
 CREATE TABLE webhooks_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     epoch INTEGER NOT NULL,
@@ -242,13 +243,15 @@ CREATE INDEX webhooks_inbox_waiting ON webhooks_inbox (number) WHERE problem IS 
 CREATE INDEX webhooks_inbox_rejected ON webhooks_inbox (id) WHERE problem IS NOT NULL;
 ";
 
-const V2: &str = "
+/// When a replay ended, so that it can be pruned.
+const REPLAY_ENDS: &str = "
 ALTER TABLE webhooks_replays ADD COLUMN finished_at INTEGER;
 UPDATE webhooks_replays SET finished_at = started_at WHERE finished = 1;
 -- prune
 CREATE INDEX webhooks_replays_finished ON webhooks_replays (finished_at) WHERE finished = 1;
 ";
 
+/// Roll-ups, and the indexes by which what is unfinished is counted.
 const STATISTICS: &str = "
 -- Statistics. Inserted once and never changed: docs/decisions/statistics.md.
 CREATE TABLE webhooks_rollups (
@@ -257,6 +260,7 @@ CREATE TABLE webhooks_rollups (
     subscription BLOB, -- NULL in those of a tenant, and of everybody
     span INTEGER NOT NULL, -- 0: part of a minute, 1: minute, 2: hour
     start INTEGER NOT NULL, -- of the minute or the hour
+    merged_start INTEGER NOT NULL, -- of the minute or the hour that it is merged into
     events INTEGER NOT NULL,
     succeeded INTEGER NOT NULL,
     exhausted INTEGER NOT NULL,
@@ -268,13 +272,16 @@ CREATE TABLE webhooks_rollups (
 ) STRICT, WITHOUT ROWID;
 -- totals of a tenant, and of everybody
 CREATE INDEX webhooks_rollups_tenant ON webhooks_rollups (tenant, start) WHERE subscription IS NULL;
--- the worst of a tenant
-CREATE INDEX webhooks_rollups_worst ON webhooks_rollups (tenant, start) WHERE subscription IS NOT NULL;
--- totals of a subscription
+-- which are the worst, of a tenant and of all: of the failing ones, by these indexes alone
+CREATE INDEX webhooks_rollups_failed ON webhooks_rollups (tenant, start, span, subscription, attempts_failed)
+    WHERE subscription IS NOT NULL AND attempts_failed > 0;
+CREATE INDEX webhooks_rollups_failed_of_all ON webhooks_rollups (start, span, subscription, attempts_failed)
+    WHERE subscription IS NOT NULL AND attempts_failed > 0;
+-- totals of a subscription, and what the worst ones succeeded in
 CREATE INDEX webhooks_rollups_subscription ON webhooks_rollups (subscription, start)
     WHERE subscription IS NOT NULL;
--- compact; the worst of all
-CREATE INDEX webhooks_rollups_start ON webhooks_rollups (span, start);
+-- compact: the oldest, scope by scope
+CREATE INDEX webhooks_rollups_merge ON webhooks_rollups (span, merged_start, tenant, subscription);
 
 -- The last column of both is the same in all of their entries: with it, counting looks at the index alone.
 -- expire by lane, in the order of the first three; and what is unfinished of a subscription, counted by status
@@ -287,7 +294,7 @@ CREATE INDEX webhooks_jobs_due ON webhooks_jobs (lane, due, leased) WHERE leased
 ";
 
 /// Which trace an event was published in, as the value of its `traceparent`.
-const TRACES: &str = "
+const TRACEPARENT: &str = "
 ALTER TABLE webhooks_events ADD COLUMN traceparent TEXT;
 ALTER TABLE webhooks_inbox ADD COLUMN traceparent TEXT;
 ";

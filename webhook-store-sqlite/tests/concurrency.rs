@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::*;
 use webhook_core::lane::Effect;
 use webhook_core::queue::*;
+use webhook_core::stats::Scope;
 use webhook_core::store::*;
 
 /// A small generator, so that a failure can be replayed by its seed.
@@ -23,6 +24,29 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % below
     }
+}
+
+/// Deliveries, jobs and turns are counted as of one moment: with nothing claimed, each delivery has its job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_unfinished_is_counted_as_of_one_moment() {
+    let f = Arc::new(Fixture::new().await);
+    let subscription = f.subscribe().await;
+    let config = f.config().await;
+    let publisher = tokio::spawn({
+        let f = Arc::clone(&f);
+        async move {
+            for _ in 0..150 {
+                let batch: Vec<Insert> = (0..4).map(|_| new_insert(&[&subscription], config)).collect();
+                f.store.insert(&batch, None).await.unwrap();
+            }
+        }
+    });
+    while !publisher.is_finished() {
+        for lane in f.store.unfinished(&Scope::All, 10_000).await.unwrap().lanes {
+            assert_eq!(lane.due, lane.pending);
+        }
+    }
+    publisher.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -108,6 +108,17 @@ async fn expiry_reads_no_more_than_it_ends() {
              AND r.start >= 1 AND (r.span = 2 OR r.start >= 2)",
             "webhooks_rollups_tenant",
         ),
+        (
+            "SELECT r.subscription, r.attempts_failed FROM webhooks_rollups r WHERE r.tenant = 'a'
+             AND r.subscription IS NOT NULL AND r.attempts_failed > 0 AND r.start >= 1
+             AND (r.span = 2 OR r.start >= 2)",
+            "COVERING INDEX webhooks_rollups_failed",
+        ),
+        (
+            "SELECT * FROM webhooks_rollups WHERE span = 0 AND merged_start = 1
+             ORDER BY tenant, subscription LIMIT 1",
+            "webhooks_rollups_merge",
+        ),
         ("SELECT * FROM webhooks_replays WHERE finished = 0 ORDER BY id LIMIT 1", "webhooks_replays_running"),
         (
             "SELECT * FROM webhooks_inbox WHERE problem IS NULL ORDER BY number LIMIT 1",

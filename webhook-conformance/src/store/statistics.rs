@@ -51,10 +51,14 @@ async fn add<F: StoreFixture>(desk: &Desk<'_, F>, scope: &Scope, counts: &Counts
 
 /// Merges until nothing is left to do; answers how many rows went.
 async fn compact<F: StoreFixture>(desk: &Desk<'_, F>) -> u64 {
+    compact_by(desk, 2).await
+}
+
+async fn compact_by<F: StoreFixture>(desk: &Desk<'_, F>, limit: u32) -> u64 {
     let mut all = 0;
     loop {
-        let went = desk.store.compact_rollups(2).await.unwrap();
-        assert!(went <= 6, "two of each kind at most");
+        let went = desk.store.compact_rollups(limit).await.unwrap();
+        assert!(went <= u64::from(limit) * 3, "{limit} of each kind at most");
         if went == 0 {
             return all;
         }
@@ -148,6 +152,36 @@ pub async fn merging_roll_ups_changes_no_sum<F: StoreFixture>(fixture: &F) {
     assert!(compact(&desk).await >= 6);
     check("by hours").await;
     assert_eq!(compact(&desk).await, 0);
+}
+
+/// However many scopes are busy, more than are merged at once: then a scope's roll-ups are merged with each other, and
+/// not each by itself.
+pub async fn roll_ups_are_merged_scope_by_scope<F: StoreFixture>(fixture: &F) {
+    let desk = Desk::new(fixture);
+    if !F::MOVES_TIME {
+        eprintln!("does not apply: the backend really waits");
+        return;
+    }
+    const LIMIT: u32 = 6;
+    let scopes: Vec<Scope> = (0..LIMIT).map(|_| of(&subscription())).collect();
+    for _minute in 0..2 {
+        for part in 0..6 {
+            for scope in &scopes {
+                add(&desk, scope, &counts(part)).await;
+            }
+        }
+        desk.fixture.advance(MINUTE).await;
+    }
+    desk.fixture.advance(MINUTE * 20).await;
+    assert_eq!(compact_by(&desk, LIMIT).await, 72, "all parts go");
+    // What goes in the next step is what came of the one before. Each minute has six scopes in six steps; where the
+    // clock moves by itself, its parts may lie in two of them.
+    desk.fixture.advance(HOUR * 5).await;
+    let minutes = compact_by(&desk, LIMIT).await;
+    assert!(minutes <= 36, "{minutes} rows of two minutes and six scopes");
+    desk.fixture.advance(DAY * 33).await;
+    let hours = compact_by(&desk, LIMIT).await;
+    assert!(hours <= 18, "{hours} rows of an hour or two and six scopes");
 }
 
 /// And nothing sooner.

@@ -59,6 +59,16 @@ bend! { MergesMoreThanAskedFor:
     }
 }
 
+bend! { MergesEachRollUpByItself:
+    async fn compact_rollups(&self, store: &MemoryStore, limit: u32) -> Answer<u64> {
+        let mut went = 0;
+        for _ in 0..limit {
+            went += store.compact_rollups(1).await?;
+        }
+        Ok(went)
+    }
+}
+
 bend! { CountsWithoutABound:
     async fn unfinished(&self, store: &MemoryStore, scope: &Scope, _: u32) -> Answer<Unfinished> {
         store.unfinished(scope, u32::MAX).await
@@ -87,6 +97,7 @@ crate::defects! { Broken, store;
     names_the_worst_of_everybody: NamesTheWorstOfEverybody => statistics::the_worst_subscriptions_come_first;
     never_forgets_a_roll_up: NeverForgetsARollUp => statistics::roll_ups_are_forgotten_after_a_month;
     merges_more_than_asked_for: MergesMoreThanAskedFor => statistics::merging_roll_ups_changes_no_sum;
+    merges_each_roll_up_by_itself: MergesEachRollUpByItself => statistics::roll_ups_are_merged_scope_by_scope;
     counts_without_a_bound: CountsWithoutABound => statistics::counting_what_is_unfinished_stops_at_its_bound;
     takes_paused_subscriptions_for_active: TakesPausedSubscriptionsForActive => statistics::held_subscriptions_are_told_apart;
     counts_other_tenants_deliveries: CountsOtherTenantsDeliveries => statistics::what_is_unfinished_is_counted;

@@ -329,13 +329,13 @@ fn refuse(replies: Vec<oneshot::Sender<Result<Inserted, PublishError>>>, error: 
 
 /// Counts events that are stored now and were not before, and those that were.
 fn count(inner: &Arc<Inner>, submissions: &[Submission], outcomes: &[Inserted]) {
+    let mut counting = inner.counting();
     for (submission, outcome) in submissions.iter().zip(outcomes) {
         let Insert { event, deliveries, .. } = &submission.insert;
         match outcome {
             Inserted::Stored { .. } => {
-                inner.meters.published(deliveries.len());
                 let subscriptions = deliveries.iter().map(|delivery| delivery.subscription_id);
-                inner.tally().count(&event.tenant, subscriptions, |counts| counts.events += 1);
+                counting.published(&event.tenant, subscriptions);
             }
             Inserted::Duplicate(_) => inner.meters.duplicate(),
             // The one is an error to its publisher, the other is matched again.

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use super::backoff::Backoff;
 use super::config::Endpoint;
+use super::gathered::Happened;
 use super::handle::Inner;
 use super::meters::Call;
 use super::worker::{Phase, Ready, Worker};
@@ -359,15 +360,16 @@ async fn record_unknown(inner: &Arc<Inner>, lease: &Lease, loaded: Loaded) -> Re
     let recorded = inner.store.record(std::slice::from_ref(&record)).await?;
     if let [Recorded::Applied { .. }] = recorded.as_slice() {
         let Record { attempts, state, .. } = &record;
-        inner.tally().count(&event.tenant, [lease.lane], |counts| {
-            attempts.iter().for_each(|attempt| counts.attempt(attempt.outcome, false));
-            if !seen.status.is_finished() {
-                counts.ended(state.status, 1);
-            }
-        });
-        attempts.iter().for_each(|attempt| inner.meters.attempt(attempt.outcome, None, attempt.duration));
-        if !seen.status.is_finished() {
-            inner.meters.ended(state.status, 1);
+        let ended = state.status.is_finished() && !seen.status.is_finished();
+        let mut counting = inner.counting();
+        for (place, attempt) in (1..).zip(attempts) {
+            inner.meters.attempt(attempt.outcome, None, attempt.duration);
+            let happened = Happened {
+                attempt: Some((attempt.outcome, false)),
+                ended: (ended && place == attempts.len()).then_some((state.status, 1)),
+                latency: None,
+            };
+            counting.happened(&event.tenant, lease.lane, happened);
         }
     }
     if !inner.own_queue {

@@ -457,21 +457,26 @@ impl Webhooks {
     /// at most 30 seconds. Without the queue, what is parked counts as due.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer within two seconds. A count that takes longer goes on, and answers who asks
+    /// next.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
     pub async fn backlog(&self, scope: &Scope) -> Result<Backlog, BackendError> {
-        backlog::count(&self.inner, scope).await
+        in_time("backlog", backlog::count(&self.inner, scope)).await
     }
 
     /// What was counted in a window that ends now, with what this process has counted to the moment; of other
-    /// processes, what they had counted a second ago. See [`stats`](crate::stats) for what is counted.
+    /// processes, what they had counted a second ago. See [`stats`](crate::stats) for what is counted. It writes
+    /// nothing.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer within two seconds, for the [`backlog`](Self::backlog) neither.
     ///
     /// # Cancel safety
     /// If dropped, nothing is lost.
     pub async fn statistics(&self, scope: &Scope, window: Duration) -> Result<Statistics, BackendError> {
-        tally::read(&self.inner, scope, window).await
+        in_time("statistics", tally::read(&self.inner, scope, window)).await
     }
 
     /// How many attempts are in flight in this process.

@@ -40,8 +40,8 @@ impl<const N: usize> Counters<N> {
         Self { names, counts: std::array::from_fn(|_| Counter::default()) }
     }
 
-    /// Counts under one of the names that it was made with; under no other.
-    fn add(&self, name: &str, more: u64) {
+    /// Counts under one of the names that it was made with; under no other. For what happens rarely.
+    fn add_by_name(&self, name: &str, more: u64) {
         if let Some(place) = self.names.iter().position(|known| *known == name) {
             self.counts[place].add(more);
         }
@@ -177,6 +177,14 @@ const COMMIT: &[u64] = &[
 ];
 const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
 
+/// In the order of [`Meters::ended`].
+const ENDS: [&str; 3] = [
+    DeliveryStatus::Succeeded.as_str(),
+    DeliveryStatus::Exhausted.as_str(),
+    DeliveryStatus::Cancelled.as_str(),
+];
+
+/// In the order of [`ErrorKind`].
 const KINDS: [&str; 10] = [
     ErrorKind::Dns.as_str(),
     ErrorKind::Connect.as_str(),
@@ -248,7 +256,7 @@ impl Meters {
                 "rejected",
                 "stopped",
             ]),
-            ended: Counters::new(["succeeded", "exhausted", "cancelled"]),
+            ended: Counters::new(ENDS),
             succeeded: Counter::default(),
             unknown: Counter::default(),
             failed: Counters::new(KINDS),
@@ -281,14 +289,14 @@ impl Meters {
 
     /// A publish was refused.
     pub(super) fn refused(&self, why: &'static str) {
-        self.refused.add(why, 1);
+        self.refused.add_by_name(why, 1);
     }
 
     /// An exchange is over.
     pub(super) fn attempt(&self, outcome: Outcome, kind: Option<ErrorKind>, duration: Duration) {
         match outcome {
             Outcome::Succeeded => self.succeeded.one(),
-            Outcome::Failed => self.failed.add(kind.unwrap_or(ErrorKind::Internal).as_str(), 1),
+            Outcome::Failed => self.failed.counts[kind.unwrap_or(ErrorKind::Internal) as usize].one(),
             Outcome::Unknown => return self.unknown.one(),
         }
         self.exchange.took(duration);
@@ -296,7 +304,13 @@ impl Meters {
 
     /// So many deliveries that had not ended became this; nothing when that is no end.
     pub(super) fn ended(&self, status: DeliveryStatus, deliveries: u64) {
-        self.ended.add(status.as_str(), deliveries);
+        let place = match status {
+            DeliveryStatus::Succeeded => 0,
+            DeliveryStatus::Exhausted => 1,
+            DeliveryStatus::Cancelled => 2,
+            DeliveryStatus::Pending | DeliveryStatus::Retrying => return,
+        };
+        self.ended.counts[place].add(deliveries);
     }
 
     /// A delivery succeeded so long after it was published.
@@ -404,8 +418,9 @@ mod tests {
     #[test]
     fn every_kind_of_error_and_every_call_has_its_series() {
         let meters = Meters::new();
-        for kind in KINDS {
-            let kind = ErrorKind::from_name(kind).unwrap();
+        for (place, name) in KINDS.into_iter().enumerate() {
+            let kind = ErrorKind::from_name(name).unwrap();
+            assert_eq!(kind as usize, place, "{name}");
             meters.attempt(Outcome::Failed, Some(kind), Duration::ZERO);
         }
         for call in [
@@ -422,6 +437,10 @@ mod tests {
             meters.failure(call);
         }
         let families = meters.read();
+        for (place, name) in (1..).zip(ENDS) {
+            meters.ended(DeliveryStatus::from_name(name).unwrap(), place);
+            assert!(meters.ended.each().any(|counted| counted == (name, place)), "{name}");
+        }
         for name in ["webhook_attempts_total", "webhook_backend_failures_total"] {
             let family = families.iter().find(|family| family.name == name).unwrap();
             let silent = |sample: &&crate::metrics::Sample| {

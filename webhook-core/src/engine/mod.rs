@@ -42,6 +42,7 @@ mod config;
 mod dispatcher;
 mod draft;
 mod enqueuer;
+mod gathered;
 mod handle;
 mod keeper;
 mod measure;

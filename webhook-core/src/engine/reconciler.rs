@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::backoff::jittered;
+use super::gathered::Happened;
 use super::handle::Inner;
 use super::meters::Call;
 use super::worker::{Phase, Worker};
@@ -193,9 +194,10 @@ async fn expire_all(inner: &Arc<Inner>, which: Expire) -> Result<(), BackendErro
 
 /// For the metrics and the statistics.
 fn count(inner: &Arc<Inner>, ended: &[Ended], status: DeliveryStatus) {
-    inner.meters.ended(status, Ended::total(ended));
+    let mut counting = inner.counting();
     for Ended { tenant, subscription_id, count } in ended {
-        inner.tally().count(tenant, [*subscription_id], |counts| counts.ended(status, *count));
+        let happened = Happened { ended: Some((status, *count)), ..Happened::default() };
+        counting.happened(tenant, *subscription_id, happened);
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use super::backoff::{Backoff, sample};
 use super::config::Endpoint;
+use super::gathered::Happened;
 use super::handle::Inner;
 use super::meters::Call;
 use super::spans;
@@ -210,6 +211,7 @@ async fn record(
             return halves(inner, worker, first, second).await;
         }
     };
+    count(inner, &batch, &steps, &outcomes);
     let (mut again, mut over, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
     let (mut settles, mut lanes) = (Vec::new(), Vec::new());
     for ((mut pending, step), outcome) in batch.into_iter().zip(steps).zip(outcomes) {
@@ -221,7 +223,6 @@ async fn record(
                     inner.give_up_on(pending.finished.attempt.subscription_id);
                 }
                 report(&pending, &step);
-                count(inner, &pending, &step);
                 if let Some(lease) = pending.lease.filter(|_| !inner.own_queue) {
                     let (id, verdict) = (pending.id(), verdict(step.next));
                     settles.push(Settle {
@@ -385,29 +386,25 @@ fn verdict(next: Next) -> Verdict {
     }
 }
 
-/// For the metrics and the statistics.
-fn count(inner: &Arc<Inner>, pending: &Pending, step: &Step) {
-    let Finished { attempt, expected, .. } = &pending.finished;
-    let status = step.state.status;
-    let ended = status.is_finished() && !pending.state.status.is_finished();
-    let latency = expected
-        .filter(|_| ended && status == DeliveryStatus::Succeeded)
-        .map(|expected| attempt.started_at.after(attempt.duration).since(expected));
-    if ended {
-        inner.meters.ended(status, 1);
-    }
-    if let Some(latency) = latency {
-        inner.meters.latency(latency);
-    }
-    inner.tally().count(&attempt.tenant, [attempt.subscription_id], |counts| {
-        counts.attempt(attempt.outcome, pending.replaces.is_some());
-        if ended {
-            counts.ended(status, 1);
+/// For the metrics and the statistics: what was applied.
+fn count(inner: &Arc<Inner>, batch: &[Pending], steps: &[Step], outcomes: &[Recorded]) {
+    let mut counting = inner.counting();
+    for ((pending, step), outcome) in batch.iter().zip(steps).zip(outcomes) {
+        if !matches!(outcome, Recorded::Applied { .. }) {
+            continue;
         }
-        if let Some(latency) = latency {
-            counts.latency.add(latency);
-        }
-    });
+        let Finished { attempt, expected, .. } = &pending.finished;
+        let status = step.state.status;
+        let ended = status.is_finished() && !pending.state.status.is_finished();
+        let happened = Happened {
+            attempt: Some((attempt.outcome, pending.replaces.is_some())),
+            ended: ended.then_some((status, 1)),
+            latency: expected
+                .filter(|_| ended && status == DeliveryStatus::Succeeded)
+                .map(|expected| attempt.started_at.after(attempt.duration).since(expected)),
+        };
+        counting.happened(&attempt.tenant, attempt.subscription_id, happened);
+    }
 }
 
 fn report(pending: &Pending, step: &Step) {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gathered::Happened;
 use super::handle::Inner;
 use crate::error::BackendError;
 use crate::id::{DeliveryId, EventId, SubscriptionId};
@@ -100,8 +101,8 @@ pub(super) async fn ask(
         match inner.store.record(&[record]).await?.into_iter().next() {
             Some(Recorded::Applied { released, .. }) => {
                 if ask == Ask::Cancel {
-                    inner.meters.ended(ended, 1);
-                    inner.tally().count(tenant, [loaded.subscription_id], |counts| counts.ended(ended, 1));
+                    let happened = Happened { ended: Some((ended, 1)), ..Happened::default() };
+                    inner.counting().happened(tenant, loaded.subscription_id, happened);
                 }
                 if !inner.own_queue {
                     tell_queue(inner, id, &loaded, next, &released).await;
@@ -189,7 +190,7 @@ async fn add_missing(
                     .map(|new| (new.id, new.subscription_id))
                     .collect();
                 let subscriptions = stored.iter().map(|(_, subscription)| *subscription);
-                inner.tally().count_for(&event.tenant, subscriptions, |counts| counts.events += 1);
+                inner.counting().added(&event.tenant, subscriptions);
                 if !inner.own_queue {
                     let heads: Vec<_> =
                         stored.iter().filter(|(id, _)| !waiting.contains(id)).copied().collect();

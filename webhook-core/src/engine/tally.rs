@@ -1,47 +1,54 @@
 //! Counts what is committed, and writes what was counted as roll-ups.
 //!
 //! Counting is a look-up in a map under a lock that nobody holds for long; nothing on the way of a delivery waits
-//! for a roll-up. A moment after the first count everything counted so far is written in one insert. How long that
-//! moment is depends on how many rows came the last time: half a second while few subscriptions are busy, a minute
-//! at most, so that a process writes no more than some hundred rows a second.
+//! for a roll-up. A moment after the first count everything counted so far is written, by few rows at once, so that
+//! a store with one writer commits other things in between. How long that moment is depends on how many rows came
+//! the last time: half a second while few subscriptions are busy, a minute at most, so that a process writes no more
+//! than some hundred rows a second.
 //!
 //! What is being written keeps its rows and their ids until the store has confirmed them; meanwhile others are
-//! counted. So a repeat adds nothing twice, and memory holds two such sets at most (promise 16). A set names at
-//! most [`SUBSCRIPTIONS`] subscriptions and [`TENANTS`] tenants: what is counted for more of them within one set is
-//! in the sums of their tenants, or of all, alone.
+//! counted. So a repeat adds nothing twice while the store still knows the ids
+//! ([`PARTS_KEPT`](crate::stats::PARTS_KEPT)), and memory holds two such sets at most (promise 16). A set names a
+//! bounded number of subscriptions and tenants: what is counted for more of them within one set is in the sums of
+//! their tenants, or of all, alone.
+//!
+//! A reader writes nothing, however often it asks: it adds what this process has not written to what the store
+//! says. While it does, no row goes from the one to the other, so each is counted once. Of rows of which nobody
+//! knows whether the store has them, since an insert was not answered, a reader first repeats the insert.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
 
 use super::backlog;
 use super::backoff::Backoff;
 use super::config::lock;
+use super::gathered::{Counting, Gathered};
 use super::handle::Inner;
 use crate::error::{BackendError, BackendErrorKind};
 use crate::id::SubscriptionId;
 use crate::model::Tenant;
-use crate::stats::{Backlog, Counts, Rollup, Scope, Worst};
+use crate::stats::{Backlog, Counts, Rollup, Scope, Totals, Worst};
 
-/// Subscriptions that one set of roll-ups names.
-const SUBSCRIPTIONS: usize = 10_000;
-/// Tenants that one set of roll-ups names.
-const TENANTS: usize = 10_000;
+/// Rows that are inserted at once. On SQLite nothing else commits meanwhile.
+const CHUNK: usize = 256;
 /// What is counted waits at least so long to be written, for more to come.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// And at most so long.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long for each row that was written the last time.
 const PER_ROW: Duration = Duration::from_millis(10);
-/// A reader waits so long at most for what was counted to be written.
-const WRITE: Duration = Duration::from_secs(2);
-/// And a stop so long.
+/// A reader waits so long at most for an insert to be over.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// And a stop so long for the last ones.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 /// So many subscriptions are named as the worst.
-const WORST: u32 = 10;
+const WORST: usize = 10;
+/// The store is asked for so many, since what is not written yet may change their order.
+const WORST_STORED: u32 = 30;
 
 /// What was counted in a window, and what has to be done now.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,35 +61,36 @@ pub struct Statistics {
     pub backlog: Backlog,
 }
 
-/// What was counted and is not being written yet.
+/// What is being written; empty when the store has confirmed all of it.
 #[derive(Debug, Default)]
-struct Gathered {
-    counts: HashMap<Scope, Counts>,
-    subscriptions: usize,
-    tenants: usize,
-    is_full: bool,
+struct Unwritten {
+    rows: Vec<Rollup>,
+    /// The last rows of these were sent, and nobody knows whether they are stored.
+    is_doubtful: bool,
 }
 
-impl Gathered {
-    fn of(&mut self, scope: Scope) -> Option<&mut Counts> {
-        if !self.counts.contains_key(&scope) {
-            let (named, most) = match scope {
-                Scope::All => (&mut 0, 1),
-                Scope::Tenant(_) => (&mut self.tenants, TENANTS),
-                Scope::Subscription(..) => (&mut self.subscriptions, SUBSCRIPTIONS),
-            };
-            if *named == most {
-                if !self.is_full {
-                    tracing::warn!(
-                        "too many subscriptions are busy at once: some have no statistics for now"
-                    );
-                }
-                self.is_full = true;
-                return None;
-            }
-            *named += 1;
+impl Unwritten {
+    /// Inserts some rows and forgets them, or keeps them to be inserted again. Returns how many.
+    async fn put(&mut self, inner: &Inner) -> Result<usize, BackendError> {
+        let left = self.rows.len().saturating_sub(CHUNK);
+        let chunk = &self.rows[left..];
+        let count = chunk.len();
+        if count == 0 {
+            return Ok(0);
         }
-        Some(self.counts.entry(scope).or_default())
+        self.is_doubtful = true;
+        match inner.store.add_rollups(chunk).await {
+            Ok(()) => {}
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => tracing::error!(
+                error = &error as &dyn Error,
+                rows = count,
+                "counts cannot be stored and are lost"
+            ),
+        }
+        self.rows.truncate(left);
+        self.is_doubtful = false;
+        Ok(count)
     }
 }
 
@@ -90,9 +98,17 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Tally {
     gathered: Mutex<Gathered>,
-    /// What is being written; empty when the store has confirmed it.
-    writing: tokio::sync::Mutex<Vec<Rollup>>,
+    /// Changed by who writes alone. Who reads the store keeps it as it is meanwhile.
+    unwritten: RwLock<Unwritten>,
     woken: mpsc::Sender<()>,
+}
+
+impl Inner {
+    /// Counts for the metrics and the statistics. What is counted of one commit is counted by one of these.
+    pub(super) fn counting(self: &Arc<Self>) -> Counting<'_> {
+        let Tally { gathered, woken, .. } = self.tally();
+        Counting::new(&self.meters, lock(gathered), woken)
+    }
 }
 
 impl Tally {
@@ -100,71 +116,94 @@ impl Tally {
     pub(super) fn start(inner: &Arc<Inner>) -> Self {
         let (woken, wakes) = mpsc::channel(1);
         tokio::spawn(run(Arc::downgrade(inner), wakes));
-        Self { gathered: Mutex::default(), writing: tokio::sync::Mutex::default(), woken }
-    }
-
-    /// Counts something that happened to these subscriptions of a tenant: once for everybody, once for the tenant,
-    /// and once for each of them.
-    pub(super) fn count(
-        &self,
-        tenant: &Tenant,
-        subscriptions: impl IntoIterator<Item = SubscriptionId>,
-        count: impl Fn(&mut Counts),
-    ) {
-        let mut gathered = lock(&self.gathered);
-        for scope in [Scope::All, Scope::Tenant(tenant.clone())] {
-            gathered.of(scope).map(&count);
-        }
-        drop(gathered);
-        self.count_for(tenant, subscriptions, count);
-    }
-
-    /// Counts something that happened to these subscriptions, for each of them alone.
-    pub(super) fn count_for(
-        &self,
-        tenant: &Tenant,
-        subscriptions: impl IntoIterator<Item = SubscriptionId>,
-        count: impl Fn(&mut Counts),
-    ) {
-        let mut gathered = lock(&self.gathered);
-        for subscription in subscriptions {
-            gathered.of(Scope::Subscription(tenant.clone(), subscription)).map(&count);
-        }
-        drop(gathered);
-        // Full: it is awake.
-        let _ = self.woken.try_send(());
+        Self { gathered: Mutex::default(), unwritten: RwLock::default(), woken }
     }
 
     /// Writes all that was counted before the call. Returns how many rows that took.
     async fn write(&self, inner: &Inner) -> Result<usize, BackendError> {
-        let mut writing = self.writing.lock().await;
         // What an earlier call could not write, and then what was counted since.
-        let left_over = put(inner, &mut writing).await?;
-        let gathered = std::mem::take(&mut *lock(&self.gathered));
-        writing.extend(gathered.counts.into_iter().map(|(scope, counts)| Rollup::new(scope, counts)));
-        Ok(left_over + put(inner, &mut writing).await?)
+        let left_over = self.put_all(inner).await?;
+        let mut unwritten = self.unwritten.write().await;
+        if unwritten.rows.is_empty() {
+            let gathered = std::mem::take(&mut *lock(&self.gathered));
+            unwritten.rows = gathered.into_rollups();
+        }
+        drop(unwritten);
+        Ok(left_over + self.put_all(inner).await?)
+    }
+
+    async fn put_all(&self, inner: &Inner) -> Result<usize, BackendError> {
+        let mut all = 0;
+        loop {
+            // Readers get their turn between two inserts.
+            let count = self.unwritten.write().await.put(inner).await?;
+            if count == 0 {
+                return Ok(all);
+            }
+            all += count;
+        }
+    }
+
+    /// What is not written, as it stays while this is held; `None` when an insert does not come to its end.
+    async fn settled(&self, inner: &Inner) -> Option<RwLockReadGuard<'_, Unwritten>> {
+        let settled = async {
+            let unwritten = self.unwritten.read().await;
+            if !unwritten.is_doubtful {
+                return unwritten;
+            }
+            drop(unwritten);
+            let mut unwritten = self.unwritten.write().await;
+            if unwritten.is_doubtful
+                && let Err(error) = unwritten.put(inner).await
+            {
+                tracing::warn!(error = &error as &dyn Error, "some counts may be in the statistics twice");
+            }
+            unwritten.downgrade()
+        };
+        tokio::time::timeout(PATIENCE, settled).await.ok()
+    }
+
+    /// What of a scope is not stored.
+    fn own(&self, unwritten: &Unwritten, scope: &Scope) -> Own {
+        let mut own = Own::default();
+        for Rollup { scope: of, counts, .. } in &unwritten.rows {
+            if of == scope {
+                own.counts.merge(counts);
+            }
+            if let Scope::Subscription(tenant, id) = of
+                && scope.includes(of)
+            {
+                own.attempts_of(tenant, *id, counts);
+            }
+        }
+        let gathered = lock(&self.gathered);
+        if let Some(counts) = gathered.of(scope) {
+            own.counts.merge(counts);
+        }
+        gathered.each_subscription(scope, |tenant, id, counts| own.attempts_of(tenant, id, counts));
+        own
     }
 }
 
-/// Inserts rows and forgets them, or keeps them to be inserted again.
-async fn put(inner: &Inner, rows: &mut Vec<Rollup>) -> Result<usize, BackendError> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let count = rows.len();
-    match inner.store.add_rollups(rows).await {
-        Ok(()) => rows.clear(),
-        Err(error) if error.is_retryable() => return Err(error),
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn Error,
-                rows = count,
-                "counts cannot be stored and are lost"
-            );
-            rows.clear();
+/// What this process has counted and not written.
+#[derive(Debug, Default)]
+struct Own {
+    counts: Counts,
+    /// Attempts of the subscriptions that have any.
+    attempts: BTreeMap<SubscriptionId, (Tenant, Worst)>,
+}
+
+impl Own {
+    fn attempts_of(&mut self, tenant: &Tenant, id: SubscriptionId, counts: &Counts) {
+        let Counts { attempts_succeeded: succeeded, attempts_failed: failed, .. } = *counts;
+        if succeeded == 0 && failed == 0 {
+            return;
         }
+        let none = || (tenant.clone(), Worst { subscription_id: id, succeeded: 0, failed: 0 });
+        let (_, sums) = self.attempts.entry(id).or_insert_with(none);
+        sums.succeeded += succeeded;
+        sums.failed += failed;
     }
-    Ok(count)
 }
 
 /// Writes a moment after something was counted, until the engine is gone.
@@ -197,20 +236,59 @@ pub(super) async fn read(
     scope: &Scope,
     window: Duration,
 ) -> Result<Statistics, BackendError> {
-    write_within(inner, WRITE).await;
-    let (totals, backlog) =
-        tokio::join!(inner.store.totals(scope, window, WORST), backlog::count(inner, scope));
-    let (totals, backlog) = (totals?, backlog?);
-    Ok(Statistics { counts: totals.counts, worst: totals.worst, backlog })
+    let (totals, backlog) = tokio::join!(totals(inner, scope, window), backlog::count(inner, scope));
+    let (Totals { counts, worst }, backlog) = (totals?, backlog?);
+    Ok(Statistics { counts, worst, backlog })
 }
 
-/// Writes what was counted before a stop that may last so much longer.
+async fn totals(inner: &Arc<Inner>, scope: &Scope, window: Duration) -> Result<Totals, BackendError> {
+    let tally = inner.tally();
+    let unwritten = tally.settled(inner).await;
+    if unwritten.is_none() {
+        tracing::warn!("the last moments are not in the statistics yet: the store takes its time for them");
+    }
+    let own = unwritten.as_ref().map(|unwritten| tally.own(unwritten, scope)).unwrap_or_default();
+    let mut totals = inner.store.totals(scope, window, WORST_STORED).await?;
+    totals.counts.merge(&own.counts);
+    totals.worst = match scope {
+        Scope::Subscription(_, id) => Worst::of(*id, &totals.counts).into_iter().collect(),
+        Scope::All | Scope::Tenant(_) => worst(inner, window, totals.worst, own).await?,
+    };
+    drop(unwritten);
+    Ok(totals)
+}
+
+/// The worst of what is stored and what is not. One that the store did not name has no failed attempts there, or
+/// less than all that it named, and is asked for when it comes among the first by its unwritten ones.
+async fn worst(
+    inner: &Inner,
+    window: Duration,
+    mut list: Vec<Worst>,
+    mut own: Own,
+) -> Result<Vec<Worst>, BackendError> {
+    for stored in &mut list {
+        if let Some((_, unwritten)) = own.attempts.remove(&stored.subscription_id) {
+            stored.succeeded += unwritten.succeeded;
+            stored.failed += unwritten.failed;
+        }
+    }
+    list.extend(own.attempts.values().map(|(_, unwritten)| *unwritten).filter(|worst| worst.failed > 0));
+    Worst::sort(&mut list);
+    list.truncate(WORST);
+    for worst in &mut list {
+        let Some((tenant, _)) = own.attempts.remove(&worst.subscription_id) else { continue };
+        let scope = Scope::Subscription(tenant, worst.subscription_id);
+        let stored = inner.store.totals(&scope, window, 0).await?.counts;
+        worst.succeeded += stored.attempts_succeeded;
+        worst.failed += stored.attempts_failed;
+    }
+    Worst::sort(&mut list);
+    Ok(list)
+}
+
+/// Writes what was counted before a stop that may last so much longer. What cannot be written by then is written
+/// later, if the process goes on.
 pub(super) async fn write_last(inner: &Arc<Inner>, left: Duration) {
-    write_within(inner, LAST_WRITE.min(left)).await;
-}
-
-/// What cannot be written within this time is written later; a store that reads is still worth reading.
-async fn write_within(inner: &Arc<Inner>, time: Duration) {
     let late = |_| {
         BackendError::new(
             BackendErrorKind::Timeout,
@@ -219,7 +297,7 @@ async fn write_within(inner: &Arc<Inner>, time: Duration) {
             "the store did not answer in time",
         )
     };
-    let written = tokio::time::timeout(time, inner.tally().write(inner)).await.map_err(late);
+    let written = tokio::time::timeout(LAST_WRITE.min(left), inner.tally().write(inner)).await.map_err(late);
     if let Err(error) = written.flatten() {
         tracing::warn!(error = &error as &dyn Error, "the last moments are not in the statistics yet");
     }

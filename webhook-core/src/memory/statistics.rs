@@ -22,6 +22,13 @@ pub(super) struct RollupRow {
     rollup: Rollup,
 }
 
+impl RollupRow {
+    /// What it is merged by.
+    fn key(&self) -> (i64, Scope) {
+        (self.span.merged_start(self.start), self.rollup.scope.clone())
+    }
+}
+
 #[async_trait]
 impl StatisticsStore for MemoryStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Result<(), BackendError> {
@@ -40,11 +47,12 @@ impl StatisticsStore for MemoryStore {
         let counts = |row: &&RollupRow| row.start >= if row.span == Span::Hour { hours } else { minutes };
         let mut totals = Totals::default();
         let mut failing: BTreeMap<SubscriptionId, Worst> = BTreeMap::new();
+        let of_scope = |of: &&Scope| scope.includes(of);
         for RollupRow { rollup, .. } in tables.rollups.values().filter(counts) {
             if rollup.scope == *scope {
                 totals.counts.merge(&rollup.counts);
             }
-            let Some(id) = rollup.scope.subscription().filter(|_| is_within(&rollup.scope, scope)) else {
+            let Some(id) = Some(&rollup.scope).filter(of_scope).and_then(Scope::subscription) else {
                 continue;
             };
             let sums = failing.entry(id).or_insert(Worst { subscription_id: id, succeeded: 0, failed: 0 });
@@ -79,7 +87,7 @@ impl StatisticsStore for MemoryStore {
         for (id, row) in open.filter(|(_, row)| !row.state.status.is_finished()) {
             let Some(subscription) = tables.subscription(row.subscription_id) else { continue };
             let own = Scope::Subscription(subscription.tenant.clone(), subscription.id);
-            if !is_within(&own, scope) {
+            if !scope.includes(&own) {
                 continue;
             }
             if left == 0 {
@@ -102,29 +110,21 @@ impl StatisticsStore for MemoryStore {
     }
 }
 
-/// Whether what is counted in `scope` is part of `whole`.
-fn is_within(scope: &Scope, whole: &Scope) -> bool {
-    match whole {
-        Scope::All => true,
-        Scope::Tenant(tenant) => scope.tenant() == Some(tenant),
-        Scope::Subscription(..) => scope == whole,
-    }
-}
-
 impl Tables {
-    /// Merges roll-ups of one span that start before this into such of the next longer one.
+    /// Merges roll-ups of one span that start before this into such of the next longer one: the oldest, scope by
+    /// scope.
     fn merge_rollups(&mut self, span: Span, before: i64, limit: u32) -> u64 {
         let is_old = |row: &RollupRow| row.span == span && row.start < before;
         let mut old: Vec<_> =
-            self.rollups.iter().filter(|(_, row)| is_old(row)).map(|(id, row)| (row.start, *id)).collect();
+            self.rollups.iter().filter(|(_, row)| is_old(row)).map(|(id, row)| (row.key(), *id)).collect();
         old.sort_unstable();
+        let first = old.first().map(|((start, _), _)| *start);
+        old.retain(|((start, _), _)| Some(*start) == first);
         old.truncate(limit as usize);
         let rows: Vec<RollupRow> = old.iter().filter_map(|(_, id)| self.rollups.remove(id)).collect();
         let longer = if span == Span::Part { Span::Minute } else { Span::Hour };
-        let parts = rows.into_iter().map(|row| {
-            let start = if longer == Span::Hour { stats::hour(row.start) } else { row.start };
-            (start, row.rollup.scope, row.rollup.counts)
-        });
+        let parts =
+            rows.into_iter().map(|row| (span.merged_start(row.start), row.rollup.scope, row.rollup.counts));
         for (start, rollup) in stats::merge(parts) {
             self.rollups.insert(rollup.id, RollupRow { span: longer, start, rollup });
         }

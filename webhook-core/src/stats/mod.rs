@@ -2,7 +2,8 @@
 //!
 //! Nothing here is found by looking through events, deliveries or attempts. The engine counts what it commits,
 //! in memory, and every moment writes what it has counted since as **roll-ups**: rows that are inserted once and
-//! never changed, each with an id of its own, so that a repeated insert adds nothing twice. A roll-up counts for
+//! never changed, each with an id of its own, so that an insert that is repeated within [`PARTS_KEPT`] adds nothing
+//! twice; the id is gone when the row is merged, so one that is repeated later counts again. A roll-up counts for
 //! one [`Scope`]: everything, one tenant, or one subscription; each thing is counted in all three, so a question
 //! about any of them reads its own rows only, and few of them.
 //!
@@ -28,7 +29,9 @@
 //! - **latency**: from publishing, or from `deliver_at` when that is later, to success, of each delivery that
 //!   succeeded. One that a person reopened says nothing of how fast delivery is, and is left out.
 //!
-//! A crash loses what was not written yet, a second or so. Statistics are for people; nothing is decided by them.
+//! A crash loses what was not written yet, a second or so. What a store has committed without its answer coming
+//! through is not counted: an event whose insert was not answered is a duplicate when it is published again, and no
+//! event of the statistics. Statistics are for people; nothing is decided by them.
 
 mod histogram;
 
@@ -77,6 +80,16 @@ impl Scope {
         match self {
             Self::All | Self::Tenant(_) => None,
             Self::Subscription(_, id) => Some(*id),
+        }
+    }
+
+    /// Whether what is counted in `part` is counted in this scope too.
+    #[must_use]
+    pub fn includes(&self, part: &Self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Tenant(tenant) => part.tenant() == Some(tenant),
+            Self::Subscription(..) => part == self,
         }
     }
 }
@@ -194,6 +207,17 @@ impl Span {
             Self::Hour => 2,
         }
     }
+
+    /// The start of what a roll-up of this span is merged into, given its own, both in microseconds since the
+    /// epoch. Those of one span and scope that have it in common become one.
+    #[must_use]
+    pub const fn merged_start(self, start: i64) -> i64 {
+        match self {
+            Self::Part => minute(start),
+            Self::Minute => hour(start),
+            Self::Hour => start,
+        }
+    }
 }
 
 /// The start of the minute of a moment, both in microseconds since the epoch.
@@ -262,6 +286,13 @@ pub struct Worst {
 }
 
 impl Worst {
+    /// A subscription by its own counts, if any attempt of it failed.
+    #[must_use]
+    pub fn of(subscription_id: SubscriptionId, counts: &Counts) -> Option<Self> {
+        let Counts { attempts_succeeded: succeeded, attempts_failed: failed, .. } = *counts;
+        (failed > 0).then_some(Self { subscription_id, succeeded, failed })
+    }
+
     /// Sorts: most failed first, then fewest succeeded, then the oldest.
     pub fn sort(list: &mut [Self]) {
         list.sort_by_key(|worst| (std::cmp::Reverse(worst.failed), worst.succeeded, worst.subscription_id));

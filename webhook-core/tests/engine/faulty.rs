@@ -43,6 +43,7 @@ pub(crate) enum Call {
     ReplayRecord,
     InboxSettle,
     AddRollups,
+    Unfinished,
     AdvanceEpoch,
 }
 
@@ -64,6 +65,7 @@ pub(crate) struct FaultyStore {
     faults: Mutex<HashMap<Call, VecDeque<Fault>>>,
     culprits: Mutex<Culprits>,
     calls: AtomicUsize,
+    inserts: Mutex<Vec<usize>>,
 }
 
 type Answer<T> = Result<T, BackendError>;
@@ -76,6 +78,7 @@ impl FaultyStore {
             faults: Mutex::default(),
             culprits: Mutex::default(),
             calls: AtomicUsize::new(0),
+            inserts: Mutex::default(),
         }
     }
 
@@ -97,6 +100,11 @@ impl FaultyStore {
         self.calls.swap(0, Ordering::SeqCst)
     }
 
+    /// How many roll-ups each insert of them brought so far.
+    pub(crate) fn inserts(&self) -> Vec<usize> {
+        self.inserts.lock().unwrap().clone()
+    }
+
     async fn check(&self) -> Answer<()> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
@@ -109,6 +117,10 @@ impl FaultyStore {
 
     async fn make<T>(&self, call: Call, made: impl Future<Output = Answer<T>>) -> Answer<T> {
         self.check().await?;
+        self.act(call, made).await
+    }
+
+    async fn act<T>(&self, call: Call, made: impl Future<Output = Answer<T>>) -> Answer<T> {
         let fault = self.faults.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);
         if fault == Some(Fault::Before) {
             return Err(error(BackendErrorKind::Unavailable));
@@ -297,12 +309,8 @@ impl Inbox for FaultyStore {
 impl StatisticsStore for FaultyStore {
     async fn add_rollups(&self, rollups: &[Rollup]) -> Answer<()> {
         self.refuse_while_away()?;
-        let fault = self.faults.lock().unwrap().get_mut(&Call::AddRollups).and_then(VecDeque::pop_front);
-        if fault == Some(Fault::Before) {
-            return Err(error(BackendErrorKind::Unavailable));
-        }
-        self.inner.add_rollups(rollups).await?;
-        if fault.is_some() { Err(error(BackendErrorKind::Timeout)) } else { Ok(()) }
+        self.inserts.lock().unwrap().push(rollups.len());
+        self.act(Call::AddRollups, self.inner.add_rollups(rollups)).await
     }
     async fn totals(&self, scope: &Scope, window: Duration, worst: u32) -> Answer<Totals> {
         self.refuse_while_away()?;
@@ -314,7 +322,7 @@ impl StatisticsStore for FaultyStore {
     }
     async fn unfinished(&self, scope: &Scope, most: u32) -> Answer<Unfinished> {
         self.refuse_while_away()?;
-        self.inner.unfinished(scope, most).await
+        self.act(Call::Unfinished, self.inner.unfinished(scope, most)).await
     }
 }
 

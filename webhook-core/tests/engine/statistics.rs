@@ -1,7 +1,10 @@
 //! What the engine counts, and that it counts it once.
 
+use std::time::Duration;
+
 use webhook_core::Webhooks;
 use webhook_core::engine::Statistics;
+use webhook_core::error::BackendErrorKind;
 use webhook_core::model::{DeliveryStatus, NewEvent};
 use webhook_core::stats::Scope;
 use webhook_core::store::StatisticsStore as _;
@@ -146,7 +149,7 @@ async fn the_backlog_leaves_out_what_is_in_flight() {
     while world.webhooks.in_flight() == 0 {
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let scope = Scope::Subscription(tenant(), slow.id);
     let backlog = world.webhooks.backlog(&scope).await.unwrap();
     assert_eq!((backlog.pending, backlog.due, backlog.waiting), (4, 3, 0));
@@ -176,4 +179,101 @@ async fn a_replayed_event_is_no_new_event() {
     assert_eq!(read(&world.webhooks).await.counts.events, 1);
     let scope = Scope::Subscription(tenant(), subscription.id);
     assert_eq!(world.webhooks.statistics(&scope, seconds(60)).await.unwrap().counts.events, 1);
+}
+
+/// Whoever asks in a loop costs the store no writes.
+#[tokio::test(start_paused = true)]
+async fn reading_writes_nothing() {
+    let world = World::new(RecordingDeliverer::new());
+    world.publish("a.b").await;
+    for _ in 0..100 {
+        assert_eq!(read(&world.webhooks).await.counts.events, 1);
+    }
+    let stored = world.store.totals(&Scope::All, seconds(3600), 1).await.unwrap();
+    assert_eq!(stored.counts.events, 0);
+}
+
+/// Whether the store has it, has it not, or has it and has not said so: nothing is missing, and nothing there twice.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_written_is_counted_once() {
+    for fault in [Fault::Before, Fault::After, Fault::Slow(Duration::from_millis(300))] {
+        let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
+        store.fail(Call::AddRollups, fault);
+        world.publish("a.b").await;
+        for step in 0..40 {
+            assert_eq!(read(&world.webhooks).await.counts.events, 1, "{fault:?}, step {step}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// An insert that does not come to its end is no reason not to read.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_reads_and_does_not_write_is_read() {
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
+    store.fail(Call::AddRollups, Fault::Slow(seconds(60)));
+    world.publish("a.b").await;
+    tokio::time::sleep(seconds(1)).await;
+    let asked = tokio::time::Instant::now();
+    assert_eq!(read(&world.webhooks).await.counts.events, 1);
+    assert!(asked.elapsed() < seconds(1));
+}
+
+/// So that a store with one writer commits other things in between; those that were confirmed are not sent again.
+#[tokio::test(start_paused = true)]
+async fn many_roll_ups_are_inserted_few_at_a_time() {
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
+    for _ in 0..300 {
+        world.subscribe(SubscriptionDraft::to(TARGET)).await;
+    }
+    world.publish("a.b").await;
+    store.fail(Call::AddRollups, Fault::After);
+    tokio::time::sleep(seconds(10)).await;
+    assert_eq!(store.inserts(), [256, 256, 46], "the first one twice");
+    let stored = world.store.totals(&Scope::All, seconds(3600), 1).await.unwrap();
+    assert_eq!(stored.counts.events, 1);
+}
+
+/// What is written and what is not are added up by subscription, those that had no failure before included.
+#[tokio::test(start_paused = true)]
+async fn the_worst_are_told_at_once() {
+    let world = World::running(RecordingDeliverer::new());
+    let subscription = world.subscribe(SubscriptionDraft::to(TARGET)).await;
+    let worst = async || {
+        let found = read(&world.webhooks).await.worst;
+        found
+            .into_iter()
+            .map(|worst| (worst.subscription_id, worst.succeeded, worst.failed))
+            .collect::<Vec<_>>()
+    };
+    let delivery = world.publish("a.b").await.deliveries[0].0;
+    world.finished(delivery).await;
+    assert_eq!(worst().await, []);
+    tokio::time::sleep(seconds(10)).await;
+    for failed in 1..=2 {
+        world.target.answer(TARGET, Scripted::status(500));
+        let delivery = world.publish("a.b").await.deliveries[0].0;
+        world.finished(delivery).await;
+        assert_eq!(worst().await, [(subscription.id, 1 + failed, failed)]);
+    }
+}
+
+/// Who waits for a count is told so in time, and others are not kept waiting by it.
+#[tokio::test(start_paused = true)]
+async fn a_slow_count_keeps_nobody_waiting_for_long() {
+    let (world, store) = World::on_faulty_store(RecordingDeliverer::new(), None);
+    let slow = Scope::Tenant(tenant());
+    store.fail(Call::Unfinished, Fault::Slow(seconds(60)));
+    let started = tokio::time::Instant::now();
+    let ask = async || {
+        let error = world.webhooks.backlog(&slow).await.unwrap_err();
+        assert_eq!((error.kind(), started.elapsed().as_secs()), (BackendErrorKind::Timeout, 2));
+    };
+    tokio::join!(ask(), ask(), ask());
+    world.webhooks.backlog(&Scope::All).await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), 2, "another one's count is had at once");
+    let error = world.webhooks.statistics(&slow, seconds(60)).await.unwrap_err();
+    assert_eq!((error.kind(), started.elapsed().as_secs()), (BackendErrorKind::Timeout, 4));
+    tokio::time::sleep(seconds(60)).await;
+    world.webhooks.backlog(&slow).await.unwrap();
 }

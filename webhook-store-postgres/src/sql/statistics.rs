@@ -19,15 +19,17 @@ macro_rules! window {
 /// Without a start: at the minute that it is.
 pub(crate) const ADD_ROLLUPS: &str = "
     WITH n AS MATERIALIZED (SELECT clock() AS now)
-    INSERT INTO rollups (id, tenant, subscription, span, start, events, succeeded, exhausted, cancelled,
-                         attempts_succeeded, attempts_failed, attempts_unknown, latency)
-    SELECT u.id, u.tenant, u.subscription, $4, coalesce(u.start, (SELECT date_trunc('minute', now, 'UTC') FROM n)),
-           u.events, u.succeeded, u.exhausted, u.cancelled, u.attempts_succeeded, u.attempts_failed,
+    INSERT INTO rollups (id, tenant, subscription, span, start, merged_start, events, succeeded, exhausted,
+                         cancelled, attempts_succeeded, attempts_failed, attempts_unknown, latency)
+    SELECT u.id, u.tenant, u.subscription, $4::smallint, s.start,
+           CASE $4::smallint WHEN 1 THEN date_trunc('hour', s.start, 'UTC') ELSE s.start END, u.events, u.succeeded, u.exhausted, u.cancelled, u.attempts_succeeded, u.attempts_failed,
            u.attempts_unknown, u.latency
     FROM unnest($1::uuid[], $2::text[], $3::uuid[], $5::timestamptz[], $6::bigint[], $7::bigint[], $8::bigint[],
                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[])
         u (id, tenant, subscription, start, events, succeeded, exhausted, cancelled, attempts_succeeded,
            attempts_failed, attempts_unknown, latency)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(u.start, (SELECT date_trunc('minute', now, 'UTC') FROM n)) AS start) s
     ON CONFLICT (id) DO NOTHING";
 
 /// Of everybody, by an empty name, too.
@@ -41,36 +43,39 @@ pub(crate) const TOTALS_OF_TENANT: &str = concat!(
 pub(crate) const TOTALS_OF_SUBSCRIPTION: &str =
     concat!("SELECT ", counts!(), " FROM rollups r WHERE r.subscription = $3::uuid", window!());
 
-/// The subscriptions with the most failed attempts.
+/// The subscriptions with the most failed attempts, found among those that have any, and what else they did.
 macro_rules! worst {
     ($of:literal) => {
         concat!(
-            "SELECT r.subscription, sum(r.attempts_succeeded)::bigint AS succeeded,
-                sum(r.attempts_failed)::bigint AS failed
-            FROM rollups r WHERE ",
+            "SELECT w.subscription, w.failed, (
+                SELECT coalesce(sum(r.attempts_succeeded), 0)::bigint FROM rollups r
+                WHERE r.subscription = w.subscription",
+            window!(),
+            ") AS succeeded FROM (
+                SELECT r.subscription, sum(r.attempts_failed)::bigint AS failed FROM rollups r
+                WHERE r.subscription IS NOT NULL AND r.attempts_failed > 0 AND ",
             $of,
             window!(),
-            " GROUP BY r.subscription HAVING sum(r.attempts_failed) > 0
-            ORDER BY failed DESC, succeeded, r.subscription LIMIT $4"
+            " GROUP BY r.subscription ORDER BY failed DESC, r.subscription LIMIT $4) w"
         )
     };
 }
-pub(crate) const WORST_OF_ALL: &str =
-    worst!("r.span = ANY ('{0,1,2}') AND r.subscription IS NOT NULL AND $3::text = ''");
-pub(crate) const WORST_OF_TENANT: &str = worst!("r.tenant = $3::text AND r.subscription IS NOT NULL");
-pub(crate) const WORST_OF_SUBSCRIPTION: &str = worst!("r.subscription = $3::uuid");
+pub(crate) const WORST_OF_ALL: &str = worst!("$3::text = ''");
+pub(crate) const WORST_OF_TENANT: &str = worst!("r.tenant = $3::text");
 
-/// The oldest of one span, but for those that somebody else is merging.
+/// The oldest of one span, scope by scope, but for those that somebody else is merging.
 pub(crate) const TAKE_ROLLUPS: &str = concat!(
     "DELETE FROM rollups r WHERE r.id = ANY (ARRAY(
-        SELECT o.id FROM rollups o WHERE o.span = $1 AND o.start < $2 ORDER BY o.start LIMIT $3
-        FOR UPDATE SKIP LOCKED)) RETURNING r.tenant, r.subscription, r.start, ",
+        SELECT o.id FROM rollups o WHERE o.span = $1 AND o.merged_start = (
+            SELECT p.merged_start FROM rollups p WHERE p.span = $1 AND p.merged_start < $2
+            ORDER BY p.merged_start LIMIT 1)
+        ORDER BY o.tenant, o.subscription LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING r.tenant, r.subscription, r.start, ",
     counts!()
 );
 
 pub(crate) const FORGET_ROLLUPS: &str = "
     DELETE FROM rollups r WHERE r.id = ANY (ARRAY(
-        SELECT o.id FROM rollups o WHERE o.span = 2 AND o.start < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
+        SELECT o.id FROM rollups o WHERE o.span = 2 AND o.merged_start < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// For the transaction: what is counted is looked up one by one, however much else there is.
 pub(crate) const LOOK_UP_ONE_BY_ONE: &str = "

@@ -92,7 +92,6 @@ const ALL: &[(&str, &str)] = &[
     ("TOTALS_OF_SUBSCRIPTION", statistics::TOTALS_OF_SUBSCRIPTION),
     ("WORST_OF_ALL", statistics::WORST_OF_ALL),
     ("WORST_OF_TENANT", statistics::WORST_OF_TENANT),
-    ("WORST_OF_SUBSCRIPTION", statistics::WORST_OF_SUBSCRIPTION),
     ("TAKE_ROLLUPS", statistics::TAKE_ROLLUPS),
     ("FORGET_ROLLUPS", statistics::FORGET_ROLLUPS),
     ("LOOK_UP_ONE_BY_ONE", statistics::LOOK_UP_ONE_BY_ONE),

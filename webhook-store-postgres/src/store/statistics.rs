@@ -144,16 +144,23 @@ async fn totals(
     worst: u32,
 ) -> Result<Totals, Fault> {
     let (minutes, hours) = stats::window_start(now(conn).await?, window);
-    let (sums, failing) = match scope {
-        Scope::All => (sql::TOTALS_OF_TENANT, sql::WORST_OF_ALL),
-        Scope::Tenant(_) => (sql::TOTALS_OF_TENANT, sql::WORST_OF_TENANT),
-        Scope::Subscription(..) => (sql::TOTALS_OF_SUBSCRIPTION, sql::WORST_OF_SUBSCRIPTION),
+    let sums = match scope {
+        Scope::All | Scope::Tenant(_) => sql::TOTALS_OF_TENANT,
+        Scope::Subscription(..) => sql::TOTALS_OF_SUBSCRIPTION,
     };
     let within = |sql: &'static str| of(sqlx::query(sql).bind(Moment(hours)).bind(Moment(minutes)), scope);
     let mut totals = Totals::default();
     for row in within(sums).fetch_all(&mut *conn).await? {
         totals.counts.merge(&counts(&row)?);
     }
+    let failing = match scope {
+        Scope::All => sql::WORST_OF_ALL,
+        Scope::Tenant(_) => sql::WORST_OF_TENANT,
+        Scope::Subscription(_, id) => {
+            totals.worst.extend(Worst::of(*id, &totals.counts).filter(|_| worst > 0));
+            return Ok(totals);
+        }
+    };
     for row in within(failing).bind(i64::from(worst)).fetch_all(&mut *conn).await? {
         totals.worst.push(Worst {
             subscription_id: codec::subscription_id(&row, "subscription")?,
@@ -161,6 +168,7 @@ async fn totals(
             failed: codec::get(&row, "failed")?,
         });
     }
+    Worst::sort(&mut totals.worst);
     Ok(totals)
 }
 
@@ -175,6 +183,7 @@ async fn compact(conn: &mut PgConnection, limit: i64) -> Result<u64, Fault> {
     Ok(parts + minutes + old)
 }
 
+/// Merges the oldest of one span, scope by scope.
 async fn merge(conn: &mut PgConnection, from: Span, to: Span, before: i64, limit: i64) -> Result<u64, Fault> {
     let query = sqlx::query(sql::TAKE_ROLLUPS).bind(from.code()).bind(Moment(before)).bind(limit);
     let rows = query.fetch_all(&mut *conn).await?;
@@ -183,8 +192,7 @@ async fn merge(conn: &mut PgConnection, from: Span, to: Span, before: i64, limit
     }
     let mut parts = Vec::with_capacity(rows.len());
     for row in &rows {
-        let start = codec::moment(row, "start")?.as_micros();
-        let start = if to == Span::Hour { stats::hour(start) } else { start };
+        let start = from.merged_start(codec::moment(row, "start")?.as_micros());
         parts.push((start, scope(row)?, counts(row)?));
     }
     let merged: Vec<_> =

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use sqlx::Sqlite;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Connection as _, Sqlite};
 use webhook_core::error::BackendError;
 use webhook_core::id::SubscriptionId;
 use webhook_core::stats::{
@@ -29,10 +29,10 @@ use crate::sql::Bulk;
 use crate::writer::Tx;
 
 static ADD: Bulk = Bulk::new(
-    "INSERT INTO webhooks_rollups (id, tenant, subscription, span, start, events, succeeded, exhausted, cancelled,
+    "INSERT INTO webhooks_rollups (id, tenant, subscription, span, start, merged_start, events, succeeded, exhausted, cancelled,
          attempts_succeeded, attempts_failed, attempts_unknown, latency)
      SELECT * FROM (VALUES ",
-    13,
+    14,
     ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
 );
 static DELETE: Bulk = Bulk::new("DELETE FROM webhooks_rollups WHERE id IN (", 1, ")");
@@ -78,6 +78,7 @@ async fn insert(tx: &mut Tx<'_>, rows: &[(Span, i64, Rollup)]) -> Result<(), Fau
             .add(scope.subscription().map(|id| id.as_bytes().to_vec()))
             .add(i64::from(span.code()))
             .add(*start)
+            .add(span.merged_start(*start))
             .add(counts.events)
             .add(counts.succeeded)
             .add(counts.exhausted)
@@ -125,38 +126,41 @@ const COUNTS: &str = "events, succeeded, exhausted, cancelled, attempts_succeede
 /// The condition of a window, from an hour and a minute on.
 const WINDOW: &str = "r.start >= ?1 AND (r.span = 2 OR r.start >= ?2)";
 
+/// What a failing subscription did besides.
+const SUCCEEDED: &str = "SELECT coalesce(sum(r.attempts_succeeded), 0)
+    FROM webhooks_rollups r INDEXED BY webhooks_rollups_subscription WHERE r.subscription = w.subscription";
+
 async fn totals(store: &SqliteStore, scope: &Scope, window: Duration, worst: u32) -> Result<Totals, Fault> {
     let (minutes, hours) = stats::window_start(store.now(), window);
-    let (rows_of, failing) = match scope {
-        Scope::All | Scope::Tenant(_) => (
-            "webhooks_rollups r INDEXED BY webhooks_rollups_tenant WHERE r.tenant = ?3 AND r.subscription IS NULL",
-            match scope {
-                Scope::All => {
-                    "webhooks_rollups r INDEXED BY webhooks_rollups_start
-                     WHERE r.span IN (0, 1, 2) AND r.subscription IS NOT NULL"
-                }
-                _ => {
-                    "webhooks_rollups r INDEXED BY webhooks_rollups_worst
-                     WHERE r.tenant = ?3 AND r.subscription IS NOT NULL"
-                }
-            },
-        ),
-        Scope::Subscription(..) => {
-            let own = "webhooks_rollups r INDEXED BY webhooks_rollups_subscription WHERE r.subscription = ?3";
-            (own, own)
+    let rows_of = match scope {
+        Scope::All | Scope::Tenant(_) => {
+            "webhooks_rollups_tenant WHERE r.tenant = ?3 AND r.subscription IS NULL"
         }
+        Scope::Subscription(..) => "webhooks_rollups_subscription WHERE r.subscription = ?3",
     };
     let mut conn = store.reader().await?;
+    // All of it as of one moment: merging moves counts from row to row.
+    let mut conn = conn.begin().await?;
     let mut totals = Totals::default();
-    let text = format!("SELECT {COUNTS} FROM {rows_of} AND {WINDOW}");
+    let text = format!("SELECT {COUNTS} FROM webhooks_rollups r INDEXED BY {rows_of} AND {WINDOW}");
     let query = sqlx::query(&text).bind(hours).bind(minutes);
     for row in of(query, scope).fetch_all(&mut *conn).await? {
         totals.counts.merge(&counts(&row)?);
     }
+    let failing = match scope {
+        Scope::All => "webhooks_rollups_failed_of_all WHERE ?3 = ''",
+        Scope::Tenant(_) => "webhooks_rollups_failed WHERE r.tenant = ?3",
+        Scope::Subscription(_, id) => {
+            totals.worst.extend(Worst::of(*id, &totals.counts).filter(|_| worst > 0));
+            return Ok(totals);
+        }
+    };
     let text = format!(
-        "SELECT r.subscription, sum(r.attempts_succeeded) AS succeeded, sum(r.attempts_failed) AS failed
-         FROM {failing} AND {WINDOW} GROUP BY r.subscription HAVING sum(r.attempts_failed) > 0
-         ORDER BY failed DESC, succeeded, r.subscription LIMIT ?4"
+        "SELECT w.subscription, w.failed, ({SUCCEEDED} AND {WINDOW}) AS succeeded FROM (
+             SELECT r.subscription, sum(r.attempts_failed) AS failed
+             FROM webhooks_rollups r INDEXED BY {failing}
+             AND r.subscription IS NOT NULL AND r.attempts_failed > 0 AND {WINDOW}
+             GROUP BY r.subscription ORDER BY failed DESC, r.subscription LIMIT ?4) w"
     );
     let query = of(sqlx::query(&text).bind(hours).bind(minutes), scope).bind(i64::from(worst));
     for row in query.fetch_all(&mut *conn).await? {
@@ -166,6 +170,7 @@ async fn totals(store: &SqliteStore, scope: &Scope, window: Duration, worst: u32
             failed: codec::int(&row, "failed")?,
         });
     }
+    Worst::sort(&mut totals.worst);
     Ok(totals)
 }
 
@@ -186,8 +191,8 @@ async fn compact(tx: &mut Tx<'_>, limit: u32) -> Result<u64, Fault> {
     let minutes = merge(tx, Span::Minute, Span::Hour, ages.minutes_before, limit).await?;
     let old = sqlx::query(
         "DELETE FROM webhooks_rollups WHERE id IN (
-             SELECT id FROM webhooks_rollups INDEXED BY webhooks_rollups_start
-             WHERE span = ? AND start < ? LIMIT ?)",
+             SELECT id FROM webhooks_rollups INDEXED BY webhooks_rollups_merge
+             WHERE span = ? AND merged_start < ? LIMIT ?)",
     )
     .bind(i64::from(Span::Hour.code()))
     .bind(ages.forget_before)
@@ -197,11 +202,15 @@ async fn compact(tx: &mut Tx<'_>, limit: u32) -> Result<u64, Fault> {
     Ok(parts + minutes + old.rows_affected())
 }
 
+/// Merges the oldest of one span, scope by scope.
 async fn merge(tx: &mut Tx<'_>, from: Span, to: Span, before: i64, limit: u32) -> Result<u64, Fault> {
     let text = format!(
         "SELECT id, tenant, subscription, start, {COUNTS}
-         FROM webhooks_rollups INDEXED BY webhooks_rollups_start
-         WHERE span = ? AND start < ? ORDER BY start LIMIT ?"
+         FROM webhooks_rollups INDEXED BY webhooks_rollups_merge
+         WHERE span = ?1 AND merged_start = (
+             SELECT min(merged_start) FROM webhooks_rollups INDEXED BY webhooks_rollups_merge
+             WHERE span = ?1 AND merged_start < ?2)
+         ORDER BY tenant, subscription LIMIT ?3"
     );
     let query = sqlx::query(&text).bind(i64::from(from.code())).bind(before).bind(limit);
     let rows = query.fetch_all(&mut *tx.conn).await?;
@@ -209,8 +218,7 @@ async fn merge(tx: &mut Tx<'_>, from: Span, to: Span, before: i64, limit: u32) -
     let mut parts = Vec::with_capacity(rows.len());
     for row in &rows {
         ids.push(codec::blob(row, "id")?.to_vec());
-        let start = codec::int(row, "start")?;
-        let start = if to == Span::Hour { stats::hour(start) } else { start };
+        let start = from.merged_start(codec::int(row, "start")?);
         parts.push((start, scope(row)?, counts(row)?));
     }
     let merged: Vec<_> = stats::merge(parts).into_iter().map(|(start, rollup)| (to, start, rollup)).collect();
@@ -240,6 +248,8 @@ async fn unfinished(store: &SqliteStore, scope: &Scope, most: u32) -> Result<Unf
     // One more tells that there is more.
     let limit = i64::from(most) + 1;
     let mut conn = store.reader().await?;
+    // All of it as of one moment: what ends meanwhile is in none of the three, or in all.
+    let mut conn = conn.begin().await?;
     let mut lanes: BTreeMap<SubscriptionId, LaneLoad> = BTreeMap::new();
     let text = format!(
         "SELECT subscription, held, sum(pending) AS pending, sum(1 - pending) AS retrying FROM (
