@@ -384,10 +384,10 @@ mod tests {
     }
 
     fn line(events: usize) -> mpsc::Receiver<Message> {
-        line_of(events, "{}".into())
+        line_of(events, &"{}".into())
     }
 
-    fn line_of(events: usize, payload: bytes::Bytes) -> mpsc::Receiver<Message> {
+    fn line_of(events: usize, payload: &bytes::Bytes) -> mpsc::Receiver<Message> {
         let (line, waiting) = mpsc::channel(WAITING);
         for _ in 0..events {
             let insert = Insert {
@@ -422,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn large_events_that_are_published_alone_leave_a_flood_its_places() {
         let large = vec![b' '; 1024 * 1024].into();
-        let (mut alone, mut flood) = (line_of(100, large), line(1000));
+        let (mut alone, mut flood) = (line_of(100, &large), line(1000));
         let mut batch = Batch::default();
         batch.gather(&mut alone, &mut flood, MANY);
         assert_eq!(batch.events.len(), 2 + MANY + 2);
