@@ -123,7 +123,8 @@ fn redis(server: &Server) -> Result<&Redis, Failure> {
 fn fill(server: &Server, jobs: usize) -> Result<(), Failure> {
     let database = server.postgres().ok_or("a rebuild needs PostgreSQL")?;
     let programs = postgres::programs().ok_or("the programs of PostgreSQL are not there")?;
-    let psql = programs.join("psql");
+    let beside = programs.join("psql");
+    let psql = if beside.exists() { beside } else { "psql".into() };
     let failed = |error: std::io::Error| format!("{}: {error}", psql.display());
     let mut child = Command::new(&psql)
         .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", database.url()])
