@@ -139,8 +139,8 @@ fn values<'q, T>(
     row.0
 }
 
-/// Several statements that make one trip, behind the one that begins their call's part of the transaction. Each is over a list of
-/// its own, all of the same size; the lists may be filled to different lengths.
+/// Several statements that make one trip, behind the one that begins their call's part of the transaction. Each is
+/// over a list of its own, all of the same size; the lists may be filled to different lengths.
 #[derive(Debug)]
 pub(crate) struct Fused<const N: usize> {
     parts: [&'static Bulk; N],

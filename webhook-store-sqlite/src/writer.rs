@@ -2,8 +2,9 @@
 //!
 //! A thread owns the connection that writes and the queue's [memory](crate::lanes). Calls are sent to it and
 //! run one after the other. It is a thread and not a task, since a task that becomes ready stands behind every
-//! request that became ready before it, while all of them wait for it: the writer idled for a fifth of the time. Those that wait when it begins share one `BEGIN IMMEDIATE` transaction, since a
-//! commit costs a sync of the disk, many times what a call costs; each is set apart by a savepoint. So
+//! request that became ready before it, while all of them wait for it: it idled for a fifth of the time. Calls
+//! that come before the commit begins share one `BEGIN IMMEDIATE` transaction, since a commit costs a sync of the
+//! disk, many times what a call costs; each is set apart by a savepoint. So
 //!
 //! - a call runs to its end even if the future of its caller is dropped: it has happened, or, when it was
 //!   dropped before it was sent, it has not;
@@ -248,7 +249,7 @@ impl Writer {
         self.send(name, Command::Look(look), answer).await
     }
 
-    /// Lets the task end, and waits until it has let go of the file.
+    /// Lets the thread end, and waits until it has let go of the file.
     pub(crate) async fn close(&self) {
         // Closing or closed already: there is the end to wait for, here too.
         let _ = self.commands.send(Command::Close).await;
